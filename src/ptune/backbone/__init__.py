@@ -1,0 +1,45 @@
+"""The frozen model: load it, embed, run live tokens with a context, score words.
+
+The catalogue is at hand at once; what needs torch is looked up when first used, so that `ptune models list` loads none.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ptune.backbone.catalogue import ModelEntry, cache_dir, catalogue, entry, local_folder
+
+if TYPE_CHECKING:
+    from ptune.backbone.backbone import Backbone
+    from ptune.backbone.kept import KeptContexts, context_bytes
+    from ptune.backbone.load import BackboneLike, DType, load_backbone
+
+_FILE_OF = {
+    "Backbone": "backbone",
+    "BackboneLike": "load",
+    "DType": "load",
+    "KeptContexts": "kept",
+    "context_bytes": "kept",
+    "load_backbone": "load",
+}
+
+__all__ = [
+    "Backbone",
+    "BackboneLike",
+    "DType",
+    "KeptContexts",
+    "ModelEntry",
+    "cache_dir",
+    "catalogue",
+    "context_bytes",
+    "entry",
+    "load_backbone",
+    "local_folder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module 'ptune.backbone' has no attribute {name!r}")
+    value = getattr(import_module(f"ptune.backbone.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value

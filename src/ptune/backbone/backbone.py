@@ -1,0 +1,277 @@
+"""A frozen language model with the few doors ptune needs: embed, hidden states, word scores, kept contexts.
+
+In: a Hugging Face model and its tokenizer. Out: hidden states of live tokens, in which learned rows have taken the place of
+token embeddings. The model is put into eval mode and frozen; nothing is stored on it between calls.
+"""
+
+import hashlib
+import inspect
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ptune.backbone.attention import IMPLEMENTATION, AttentionPlan, register
+from ptune.backbone.output_layer import OutputLayer, find_output_layer
+from ptune.errors import BackboneError, notice
+from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Tokens
+
+__all__ = ["Backbone"]
+
+_NUM_EMBEDDINGS_MEASURED = 4096
+
+
+class Backbone:
+    """A frozen model, ready to be prompted.
+
+    Args:
+        model: a Hugging Face model (masked, causal, encoder-decoder, or a bare encoder); it is frozen in place.
+        tokenizer: its fast tokenizer.
+        name: how to call it in bundles and messages.
+        text_start: the token that plain text starts with; None follows the tokenizer.
+
+    Raises:
+        BackboneError: the model is of no kind that ptune serves.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, text_start: str | None = None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.kind = kind_of(model)
+        start = getattr(model.config, "decoder_start_token_id", None)
+        self.tokens = Tokens(tokenizer, self.kind, text_start, start)
+        self.text_start = text_start
+        self._use_own_attention()
+        self._trunk = model.get_encoder() if self.kind == "encoder-decoder" else model.base_model
+        self._accepted = frozenset(inspect.signature(self._trunk.forward).parameters)
+        self.output = find_output_layer(model, self.kind)
+        self.spec = self._measure(name)
+        self.fingerprint = fingerprint(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    def embed(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape E"]:
+        """Token embeddings as they enter the first layer, the model's own scaling included."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids.to(self.device))
+        return embedded
+
+    def hidden(
+        self,
+        live: Live,
+        prompt: PromptState,
+        context: Context | None = None,
+        *,
+        keep: dict[int, tuple[Tensor, Tensor]] | None = None,
+    ) -> Float[Tensor, "R S D"]:
+        """Final hidden states of live tokens.
+
+        Args:
+            live: tokens, R rows of S.
+            prompt: learned rows that take the place of tokens whose `soft` is not negative.
+            context: keys and values in front (causal models only).
+            keep: a dictionary to be filled with each layer's live keys and values.
+
+        Raises:
+            BackboneError: a context, branches or `keep` on a model whose attention cannot be reached.
+        """
+        live = _to(live, self.device)
+        embeds = self.embed(live.ids)
+        if prompt.rows is not None:
+            is_soft = (live.soft >= 0)[..., None]
+            embeds = torch.where(is_soft, prompt.rows.to(embeds)[live.soft.clamp(min=0)], embeds)
+        arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False}
+        if live.types is not None:
+            arguments["token_type_ids"] = live.types
+        arguments["position_ids"] = live.positions + self._position_offset
+        if context is not None or live.branch is not None or keep is not None:
+            if not self.takes_plan:
+                raise BackboneError(
+                    f"{self.spec.name} ({self.spec.architecture}) has no attention that a context can enter",
+                    fix="set keep_context: false and use label words of one token",
+                )
+            context = None if context is None else _to(context, self.device)
+            arguments["ptune_plan"] = AttentionPlan(live, context, keep)
+        elif self.kind != "decoder" or not bool(live.mask[:, 0].all()):
+            arguments["attention_mask"] = live.mask.long()
+        takes_all = "kwargs" in self._accepted
+        kept = {
+            name: value for name, value in arguments.items() if name in self._accepted or (takes_all and name == "ptune_plan")
+        }
+        hidden: Tensor = self._trunk(**kept).last_hidden_state
+        return hidden
+
+    def decoder_hidden(self, decoder: DecoderRows, hidden: Float[Tensor, "R S D"], mask: Tensor) -> Float[Tensor, "Q T D"]:
+        """Decoder states of an encoder-decoder model; each decoder row reads the encoder row it names."""
+        source = decoder.source.to(self.device)
+        states: Tensor = self.model.get_decoder()(
+            input_ids=decoder.ids.to(self.device),
+            encoder_hidden_states=hidden[source],
+            encoder_attention_mask=mask.to(self.device).long()[source],
+            use_cache=False,
+        ).last_hidden_state
+        return states
+
+    def logits(
+        self, hidden: Float[Tensor, "U D"], columns: Int[Tensor, " W"] | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """Word scores [U, W] for `columns`, or [U, V].
+
+        Raises:
+            BackboneError: the model has no language-model head.
+        """
+        return self.require_output().logits(hidden, None if columns is None else columns.to(self.device), weight)
+
+    def require_output(self) -> OutputLayer:
+        """The language-model head, or the error that says what to do without one."""
+        if self.output is None:
+            raise BackboneError(
+                f"{self.spec.name} has no language-model head, so it cannot score label words",
+                fix="use a linear head (head: linear) or a masked or causal language model",
+            )
+        return self.output
+
+    @cached_property
+    def takes_plan(self) -> bool:
+        """Whether contexts and branches reach every attention layer exactly: tried on three tokens."""
+        if self.kind != "decoder" or not self._own_attention:
+            return False
+        ids = torch.arange(4)[None] % self.spec.vocab_size
+        with torch.no_grad():
+            try:
+                plain = self.hidden(_probe(ids, 0), PromptState())
+                kept: dict[int, tuple[Tensor, Tensor]] = {}
+                self.__dict__["takes_plan"] = True
+                self.hidden(_probe(ids[:, :3], 0), PromptState(), keep=kept)
+                if len(kept) != self.spec.num_layers:
+                    return False
+                keys, values = (torch.stack([kept[layer][i] for layer in range(len(kept))]) for i in (0, 1))
+                context = Context(keys, values, torch.ones(1, 3, dtype=torch.bool), torch.arange(3)[None])
+                resumed = self.hidden(_probe(ids[:, 3:], 3), PromptState(), context)
+            except (BackboneError, TypeError, ValueError, RuntimeError):
+                return False
+        error = (resumed[:, 0] - plain[:, 3]).abs().max() / plain[:, 3].abs().max()
+        return bool(error < (1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2))
+
+    def checkpoint(self, enabled: bool) -> None:
+        """Recomputes each layer in the backward pass to save memory.
+
+        transformers ignores checkpointing in eval mode, so the layers' own flags are set (not their children's, where dropout
+        lives), and the dropout numbers that such a layer itself holds are set to 0. The model's own switch is left alone: it
+        would also ask for gradients of the embeddings, which nothing here learns.
+
+        Raises:
+            BackboneError: the architecture has no checkpointing layers.
+        """
+        from torch.utils.checkpoint import checkpoint
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers: list[Any] = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if enabled and not (layers and self.model.supports_gradient_checkpointing):
+            raise BackboneError(f"{self.spec.architecture} has no gradient checkpointing", fix="set checkpointing: false")
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = enabled
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            for name in ("dropout", "activation_dropout", "attention_dropout"):
+                if isinstance(getattr(layer, name, None), float):
+                    setattr(layer, name, 0.0)
+
+    def _use_own_attention(self) -> None:
+        register()
+        self._own_attention = True
+        if self.model.config._attn_implementation == IMPLEMENTATION:
+            return
+        try:
+            self.model.set_attn_implementation(IMPLEMENTATION)
+        except (ValueError, AttributeError, NotImplementedError) as error:
+            self._own_attention = False
+            if self.kind == "decoder":
+                notice(f"contexts cannot be kept for {self.model.config.model_type}: {error}")
+
+    def _measure(self, name: str) -> BackboneSpec:
+        config = self.model.config.get_text_config()
+        table = self.model.get_input_embeddings()
+        vocab_size = table.weight.shape[0]
+        ids = torch.linspace(0, vocab_size - 1, min(_NUM_EMBEDDINGS_MEASURED, vocab_size)).long()
+        with torch.no_grad():
+            rms = self.embed(ids).float().square().mean().sqrt().item()
+        self._position_offset = _position_offset(self.model)
+        positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        if config.model_type in ("t5", "mt5", "umt5", "longt5"):
+            positions = None
+        return BackboneSpec(
+            name=name,
+            kind=self.kind,
+            architecture=config.model_type,
+            width=config.hidden_size,
+            embedding_size=table.weight.shape[1],
+            num_layers=config.num_hidden_layers,
+            vocab_size=vocab_size,
+            max_positions=None if positions is None else int(positions) - self._position_offset,
+            embedding_rms=rms,
+            has_language_head=self.output is not None,
+        )
+
+
+def kind_of(model: Any) -> BackboneKind:
+    """Whether a model is a decoder, an encoder or both, from its class and config.
+
+    Raises:
+        BackboneError: none of these.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
+
+    config, name = model.config, type(model).__name__
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder-decoder"
+    if name.endswith(("ForCausalLM", "LMHeadModel")):
+        return "decoder"
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+        return "encoder"
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return "decoder"
+    if type(config) in MODEL_MAPPING:
+        return "encoder"
+    raise BackboneError(f"{name} is neither a masked, a causal nor an encoder-decoder language model")
+
+
+def fingerprint(model: Any) -> str:
+    """SHA-256 over all weights, rounded to bf16 so that an fp32 and a bf16 load of one model agree."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        rounded = parameter.detach().to(torch.bfloat16).contiguous().cpu()
+        digest.update(rounded.view(torch.int16).numpy().data)
+    return digest.hexdigest()
+
+
+def _position_offset(model: Any) -> int:
+    """RoBERTa and its kin number positions from padding_idx + 1."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
+
+
+def _probe(ids: Tensor, first: int) -> Live:
+    shape = ids.shape
+    positions = torch.arange(first, first + shape[1])[None]
+    return Live(ids, torch.full(shape, -1), torch.ones(shape, dtype=torch.bool), positions)
+
+
+def _to(thing: Any, device: torch.device) -> Any:
+    """A dataclass of tensors on `device`; itself when it is there already."""
+    if device.type == "cpu":
+        return thing
+    from dataclasses import fields, replace
+
+    moved = {f.name: getattr(thing, f.name) for f in fields(thing)}
+    return replace(thing, **{name: value.to(device) for name, value in moved.items() if isinstance(value, Tensor)})

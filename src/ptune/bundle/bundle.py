@@ -1,0 +1,108 @@
+"""A trained task on disk: JSON and safetensors, a few kilobytes, nothing executable.
+
+`bundle.json` says what the task is (template, label words, method, which backbone with its content fingerprint, data fingerprint,
+figures, versions); `prompt.safetensors` holds the learned rows, a head if there is one, and the prior. The backbone's own weights
+are only there when the run trained them (`tune: lm` or `lm-head`).
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ptune.errors import BundleError
+
+__all__ = ["CARD", "FORMAT", "Bundle", "read_bundle"]
+
+FORMAT = 1
+CARD = "bundle.json"
+_PROMPT = "prompt.safetensors"
+_TUNED = "tuned.safetensors"
+_REQUIRED = ("format", "task", "backbone", "versions")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A task as data.
+
+    Args:
+        card: what `bundle.json` holds.
+        tensors: `rows`, `prior`, and `head.*` where they are.
+        tuned: weights of the language model that the run changed; usually empty.
+    """
+
+    card: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    tuned: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Writes the bundle whole: a folder of that name is only replaced once the new one is complete.
+
+        Raises:
+            BundleError: the folder holds something that is not a bundle.
+        """
+        if folder.exists() and not (folder / CARD).is_file() and any(folder.iterdir()):
+            raise BundleError("the folder is not empty and holds no bundle", where=str(folder), fix="choose another folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            (fresh / CARD).write_text(json.dumps(self.card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            save_file(_ready(self.tensors), fresh / _PROMPT, metadata={"format": "pt"})
+            if self.tuned:
+                save_file(_ready(self.tuned), fresh / _TUNED, metadata={"format": "pt"})
+            fresh.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self.tensors.values(), *self.tuned.values()))
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Reads a bundle; nothing in it is executed.
+
+    Raises:
+        BundleError: no bundle there, an unreadable or incomplete one, or one of a newer format.
+    """
+    path = Path(folder)
+    card_path = path / CARD
+    if not card_path.is_file():
+        inner = path / "bundle"
+        hint = f"did you mean {inner}?" if (inner / CARD).is_file() else "name the folder that ptune train or task.save wrote"
+        raise BundleError(f"there is no bundle in {path}", where=str(path), fix=hint)
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"bundle.json cannot be read: {error}", where=str(card_path)) from None
+    missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise BundleError(f"bundle.json lacks {', '.join(missing)}", where=str(card_path), fix="save the task again")
+    if card["format"] != FORMAT:
+        raise BundleError(
+            f"the bundle has format {card['format']}, this ptune reads {FORMAT}", where=str(card_path), fix="update ptune"
+        )
+    try:
+        tensors = load_file(path / _PROMPT)
+        tuned = load_file(path / _TUNED) if (path / _TUNED).is_file() else {}
+    except (OSError, SafetensorError) as error:
+        raise BundleError(
+            f"the tensors cannot be read: {error}", where=str(path / _PROMPT), fix="save the task again"
+        ) from None
+    return Bundle(card, tensors, tuned)
+
+
+def _ready(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,36 @@
+"""Data: files, folders, hub data sets and rows in memory go in, checked `Example`s come out.
+
+Also here: label sets, few-shot samples, held-out rows, fingerprints, the description of a data set, and `nearest`, the
+"did you mean" that other rooms use. No torch, no transformers; pyarrow and datasets only when a source needs them.
+"""
+
+from ptune.data.describe import Conflict, Description, FieldStats, Lengths, Overlap, SplitStats, describe
+from ptune.data.example import Example, FieldValue, LabelSet
+from ptune.data.labels import check_labels, label_set
+from ptune.data.names import did_you_mean, listed, nearest
+from ptune.data.readers import Source, load_splits, read_examples
+from ptune.data.sampling import fingerprint, hold_out, sample_shots
+
+__all__ = [
+    "Conflict",
+    "Description",
+    "Example",
+    "FieldStats",
+    "FieldValue",
+    "LabelSet",
+    "Lengths",
+    "Overlap",
+    "Source",
+    "SplitStats",
+    "check_labels",
+    "describe",
+    "did_you_mean",
+    "fingerprint",
+    "hold_out",
+    "label_set",
+    "listed",
+    "load_splits",
+    "nearest",
+    "read_examples",
+    "sample_shots",
+]

@@ -1,0 +1,32 @@
+"""Tokens, batches and the types that prompt and backbone share."""
+
+from ptune.inputs.answers import AnswerWords, FillOrder
+from ptune.inputs.encode import encode
+from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, pad_rows, trunk_start
+from ptune.inputs.soft import SoftLayout, soft_layout
+from ptune.inputs.tokens import Tokens
+from ptune.inputs.types import BackboneKind, BackboneSpec, Batch, Context, DecoderRows, Encoded, Live, PromptState, Reads
+
+__all__ = [
+    "AnswerWords",
+    "BackboneKind",
+    "BackboneSpec",
+    "Batch",
+    "Context",
+    "DecoderRows",
+    "Encoded",
+    "FillOrder",
+    "Live",
+    "PoolKind",
+    "PromptState",
+    "Reads",
+    "SoftLayout",
+    "Tokens",
+    "encode",
+    "lay_out_filled",
+    "lay_out_pooled",
+    "lay_out_words",
+    "pad_rows",
+    "soft_layout",
+    "trunk_start",
+]

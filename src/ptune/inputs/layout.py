@@ -1,0 +1,362 @@
+"""From encoded rows to one batch of tensors: where the answer's tokens go, and where its score is read.
+
+In: `Encoded` rows and either label words or a way to pool. Out: `Batch`. Three layouts, one for each kind of model:
+a causal model scores words as branches behind one shared trunk, a masked model fills as many masks as a word has tokens, an
+encoder-decoder writes the word with its decoder. Exactness is stated in `AnswerWords` and tested against brute force.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from ptune.inputs.answers import AnswerWords, FillOrder
+from ptune.inputs.tokens import Tokens
+from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Live, Reads
+
+__all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "pad_rows", "trunk_start"]
+
+PoolKind = Literal["cls", "last", "mean", "mask"]
+PaddingSide = Literal["right", "left"]
+IGNORED = -100
+
+
+@dataclass
+class _Row:
+    """One sequence in the making."""
+
+    ids: list[int] = field(default_factory=list)
+    soft: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    branch: list[int] = field(default_factory=list)
+    example: int = 0
+
+    def add(self, ids: Sequence[int], soft: Sequence[int] | None = None, *, position: int, branch: int = 0) -> None:
+        self.ids += ids
+        self.soft += soft if soft is not None else [-1] * len(ids)
+        self.positions += range(position, position + len(ids))
+        self.branch += [branch] * len(ids)
+
+
+@dataclass
+class _Plan:
+    """Reads in the making: `at` are the places, `items` are (place, token, cell)."""
+
+    at: list[tuple[int, int]] = field(default_factory=list)
+    items: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def place(self, row: int, position: int) -> int:
+        self.at.append((row, position))
+        return len(self.at) - 1
+
+
+def trunk_start(encoded: Encoded) -> int:
+    """Tokens that a kept context may hold: those in front of the first learned one, short of the token that is read."""
+    last_read = len(encoded) - 1 if encoded.slot is None else encoded.slot - 1
+    return max(0, min(encoded.split, last_read))
+
+
+def lay_out_words(
+    rows: Sequence[Encoded],
+    answers: AnswerWords,
+    tokens: Tokens,
+    *,
+    labels: Sequence[int],
+    index: Sequence[int],
+    order: FillOrder = "parallel",
+    context: Context | None = None,
+    padding_side: PaddingSide = "right",
+    has_types: bool = False,
+) -> Batch:
+    """Lays out a batch whose answer slot is scored with label words.
+
+    Args:
+        rows: B encoded examples, each with a slot.
+        answers: the words.
+        tokens: the backbone's tokenizer (its kind decides the layout).
+        labels: B class numbers, -1 where unknown.
+        index: the examples' numbers in the prepared set.
+        order: how masks of a word are filled (masked models only; `pet` is laid out by `lay_out_filled`).
+        context: kept keys and values of each row's first `trunk_start` tokens (causal models only).
+        padding_side: where padding stands.
+        has_types: whether the model wants segment ids.
+
+    Returns:
+        The batch; its reads hold plain columns where every word is one token and nothing follows it.
+    """
+    live, plan, decoder = [], _Plan(), None
+    if tokens.kind == "decoder":
+        columns = answers.single and all(encoded.slot == len(encoded) for encoded in rows)
+        for example, encoded in enumerate(rows):
+            live.append(_causal_row(encoded, example, answers, plan, columns=columns, keep=context is not None))
+    elif tokens.kind == "encoder":
+        columns = answers.single
+        for example, encoded in enumerate(rows):
+            _masked_rows(encoded, example, answers, tokens, plan, live, order=order, columns=columns)
+    else:
+        columns = answers.single
+        decoder = _DecoderPlan(tokens.decoder_ids)
+        for example, encoded in enumerate(rows):
+            live.append(_slotted_row(encoded, tokens.slot_ids, example))
+            decoder.add_words(example, answers, plan, columns=columns)
+    stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
+    return Batch(
+        live=stacked,
+        reads=_reads(plan, answers if columns else None, None if decoder else offsets),
+        num_examples=len(rows),
+        row_example=torch.tensor([row.example for row in live]),
+        labels=torch.tensor(list(labels)),
+        index=tuple(index),
+        decoder=decoder.stack(tokens.pad_id) if decoder else None,
+        context=context,
+    )
+
+
+def lay_out_pooled(
+    rows: Sequence[Encoded],
+    pool: PoolKind,
+    tokens: Tokens,
+    *,
+    labels: Sequence[int],
+    index: Sequence[int],
+    context: Context | None = None,
+    padding_side: PaddingSide = "right",
+    has_types: bool = False,
+) -> Batch:
+    """Lays out a batch for a linear head: `pool` says which hidden states it averages.
+
+    `cls` is the text's first special token (never a learned one), `last` the last token, `mean` all but learned tokens,
+    `mask` the answer slot.
+    """
+    live, weights = [], []
+    for example, encoded in enumerate(rows):
+        keep = trunk_start(encoded) if context is not None else 0
+        row = _slotted_row(encoded, tokens.slot_ids if pool == "mask" else (), example, keep=keep)
+        live.append(row)
+        weights.append(_pool_weights(encoded, pool, len(row.ids), keep))
+    stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
+    pool_RS = torch.zeros(stacked.ids.shape)
+    for number, (weight, offset) in enumerate(zip(weights, offsets, strict=True)):
+        pool_RS[number, offset : offset + len(weight)] = torch.tensor(weight)
+    return Batch(
+        live=stacked,
+        reads=Reads(row=torch.arange(len(rows)), position=torch.zeros(len(rows), dtype=torch.long)),
+        num_examples=len(rows),
+        row_example=torch.arange(len(rows)),
+        labels=torch.tensor(list(labels)),
+        index=tuple(index),
+        pool=pool_RS,
+        context=context,
+    )
+
+
+def lay_out_filled(
+    rows: Sequence[Encoded],
+    answers: AnswerWords,
+    tokens: Tokens,
+    is_filled: Callable[[int, int, int], bool],
+    *,
+    padding_side: PaddingSide = "right",
+    has_types: bool = False,
+) -> Batch:
+    """Masked layout with one row for each example and word, in which some masks already hold the word's token.
+
+    Args:
+        is_filled: (example, word, token number) -> whether that mask is filled.
+
+    Returns:
+        A batch whose item i belongs to one open mask; its cell is (example * W + word) * max_tokens + token number.
+    """
+    live, plan = [], _Plan()
+    for example, encoded in enumerate(rows):
+        for word, ids in enumerate(answers.ids):
+            filled = [is_filled(example, word, at) for at in range(len(ids))]
+            slot_ids = [token if done else tokens.slot_ids[0] for token, done in zip(ids, filled, strict=True)]
+            live.append(_slotted_row(encoded, slot_ids, example))
+            for at, done in enumerate(filled):
+                if not done:
+                    place = plan.place(len(live) - 1, _slot(encoded) + at)
+                    cell = (example * len(answers) + word) * answers.max_tokens + at
+                    plan.items.append((place, ids[at], cell))
+    stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
+    return Batch(
+        live=stacked,
+        reads=_reads(plan, None, offsets),
+        num_examples=len(rows),
+        row_example=torch.tensor([row.example for row in live]),
+        labels=torch.full((len(rows),), -1),
+    )
+
+
+def pad_rows(rows: Sequence[Sequence[int]], value: int, *, length: int | None = None) -> torch.Tensor:
+    """Right-pads integer rows of unequal length to one tensor [R, S]."""
+    length = max(map(len, rows)) if length is None else length
+    return torch.tensor([[*row, *([value] * (length - len(row)))] for row in rows])
+
+
+def _slot(encoded: Encoded) -> int:
+    assert encoded.slot is not None
+    return encoded.slot
+
+
+def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: _Plan, *, columns: bool, keep: bool) -> _Row:
+    """Trunk up to the slot, then one branch for every word that needs more than its first token's probability."""
+    slot, first = _slot(encoded), trunk_start(encoded) if keep else 0
+    row = _Row(example=example)
+    row.add(encoded.ids[first:slot], encoded.soft[first:slot], position=first)
+    place = plan.place(example, slot - first - 1)
+    if columns:
+        return row
+    tail_ids, tail_soft = encoded.ids[slot:], encoded.soft[slot:]
+    for word, ids in enumerate(answers.ids):
+        cell = example * len(answers) + word
+        plan.items.append((place, ids[0], cell))
+        sequence, soft = (*ids, *tail_ids), (*([-1] * len(ids)), *tail_soft)
+        if len(sequence) == 1:
+            continue
+        start = len(row.ids)
+        row.add(sequence[:-1], soft[:-1], position=slot, branch=word + 1)
+        for at in range(1, len(sequence)):
+            if soft[at] < 0:  # a learned token has no probability of its own
+                plan.items.append((plan.place(example, start + at - 1), sequence[at], cell))
+    return row
+
+
+def _masked_rows(
+    encoded: Encoded,
+    example: int,
+    answers: AnswerWords,
+    tokens: Tokens,
+    plan: _Plan,
+    live: list[_Row],
+    *,
+    order: FillOrder,
+    columns: bool,
+) -> None:
+    """One row per distinct filling: k masks for words of k tokens; `chain` adds rows with the word's beginning filled in."""
+    row_of: dict[tuple[int, tuple[int, ...]], int] = {}
+    place_of: dict[tuple[int, int], int] = {}
+
+    def place(num_masks: int, known: tuple[int, ...], at: int) -> int:
+        key = (num_masks, known)
+        if key not in row_of:
+            row_of[key] = len(live)
+            live.append(_slotted_row(encoded, [*known, *(tokens.slot_ids * (num_masks - len(known)))], example))
+        spot = (row_of[key], _slot(encoded) + at)
+        if spot not in place_of:
+            place_of[spot] = plan.place(*spot)
+        return place_of[spot]
+
+    if columns:
+        place(1, (), 0)
+        return
+    for word, ids in enumerate(answers.ids):
+        for at, token in enumerate(ids):
+            known = ids[:at] if order == "chain" else ()
+            plan.items.append((place(len(ids), known, at), token, example * len(answers) + word))
+
+
+def _slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, keep: int = 0) -> _Row:
+    """The whole row with `slot_ids` in the answer slot, without its first `keep` tokens."""
+    slot = len(encoded) if encoded.slot is None else encoded.slot
+    ids = [*encoded.ids[:slot], *slot_ids, *encoded.ids[slot:]]
+    soft = [*encoded.soft[:slot], *([-1] * len(slot_ids)), *encoded.soft[slot:]]
+    row = _Row(example=example)
+    row.add(ids[keep:], soft[keep:], position=keep)
+    return row
+
+
+class _DecoderPlan:
+    """Decoder rows in the making: one with the prefix alone, and one for each word of several tokens."""
+
+    def __init__(self, prefix: tuple[int, ...]) -> None:
+        self.prefix, self.rows, self.source = prefix, [], []
+        self.rows: list[tuple[int, ...]] = []
+        self.source: list[int] = []
+
+    def _add(self, ids: tuple[int, ...], example: int) -> int:
+        self.rows.append(ids)
+        self.source.append(example)
+        return len(self.rows) - 1
+
+    def add_words(self, example: int, answers: AnswerWords, plan: _Plan, *, columns: bool) -> None:
+        last = len(self.prefix) - 1
+        first_place = plan.place(self._add(self.prefix, example), last)
+        if columns:
+            return
+        for word, ids in enumerate(answers.ids):
+            cell = example * len(answers) + word
+            plan.items.append((first_place, ids[0], cell))
+            if len(ids) > 1:
+                row = self._add((*self.prefix, *ids[:-1]), example)
+                plan.items += [(plan.place(row, last + at), ids[at], cell) for at in range(1, len(ids))]
+
+    def stack(self, pad_id: int) -> DecoderRows:
+        return DecoderRows(ids=pad_rows(self.rows, pad_id), source=torch.tensor(self.source))
+
+
+def _pool_weights(encoded: Encoded, pool: PoolKind, length: int, keep: int) -> list[float]:
+    """Weights over the row's tokens that sum to one."""
+    num_slot = length + keep - len(encoded)
+    slot = len(encoded) if encoded.slot is None else encoded.slot
+    is_soft = [row >= 0 for row in encoded.soft]
+    is_soft[slot:slot] = [False] * num_slot
+    if pool == "mean":
+        real = [0.0 if soft else 1.0 for soft in is_soft[keep:]]
+        return [weight / max(1.0, sum(real)) for weight in real]
+    if pool == "cls":
+        at = next((i for i, soft in enumerate(is_soft) if not soft), 0)
+    elif pool == "mask" and encoded.slot is not None:
+        at = slot if num_slot else slot - 1
+    else:
+        at = length + keep - 1
+    return [1.0 if i == at - keep else 0.0 for i in range(length)]
+
+
+def _reads(plan: _Plan, columns_of: AnswerWords | None, offsets: Sequence[int] | None) -> Reads:
+    row = torch.tensor([row for row, _ in plan.at])
+    position = torch.tensor([position for _, position in plan.at])
+    if offsets is not None:
+        position = position + torch.tensor(list(offsets))[row]
+    if columns_of is not None:
+        return Reads(row=row, position=position, columns=torch.tensor(list(columns_of.first_column())))
+    read, token, cell = zip(*plan.items, strict=True)
+    return Reads(row, position, None, torch.tensor(read), torch.tensor(token), torch.tensor(cell))
+
+
+def _stack(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, has_types: bool) -> tuple[Live, list[int]]:
+    """Pads rows to one length; returns where each row's first token stands. Positions run on through right padding."""
+    length = max(len(row.ids) for row in rows)
+    num_rows = len(rows)
+    ids = torch.full((num_rows, length), tokens.pad_id)
+    soft = torch.full((num_rows, length), -1)
+    mask = torch.zeros(num_rows, length, dtype=torch.bool)
+    positions = torch.zeros(num_rows, length, dtype=torch.long)
+    branch = torch.full((num_rows, length), -1)
+    types = torch.zeros(num_rows, length, dtype=torch.long)
+    offsets = [length - len(row.ids) if padding_side == "left" else 0 for row in rows]
+    for number, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
+        place = slice(offset, offset + len(row.ids))
+        ids[number, place] = torch.tensor(row.ids)
+        soft[number, place] = torch.tensor(row.soft)
+        mask[number, place] = True
+        positions[number, place] = torch.tensor(row.positions)
+        if offset == 0 and row.positions[:1] == [0] and not any(row.branch):
+            positions[number] = torch.arange(length)  # runs on through the padding, as causal kernels expect
+        branch[number, place] = torch.tensor(row.branch)
+        if has_types:
+            types[number, place] = torch.tensor(_segment_types(row, tokens))
+    has_branches = bool((branch > 0).any())
+    return Live(ids, soft, mask, positions, branch if has_branches else None, types if has_types else None), offsets
+
+
+def _segment_types(row: _Row, tokens: Tokens) -> list[int]:
+    """0 up to and including the first separator inside the text, 1 behind it (BERT's pairs)."""
+    separator = tokens.tokenizer.sep_token_id
+    types, current = [], 0
+    for at, index in enumerate(row.ids):
+        types.append(current)
+        if index == separator and row.soft[at] < 0 and at < len(row.ids) - 1:
+            current = 1
+    return types

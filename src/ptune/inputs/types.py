@@ -1,0 +1,189 @@
+"""The types that prompt and backbone share: what a model is, what a prompt gives, what the backbone is fed.
+
+`prompt` and `backbone` never import each other; they meet in these frozen dataclasses. Dimension key: B examples, R rows,
+S live tokens of a row, L context tokens, P prompt rows, D width, E embedding size, N layers, H_kv key/value heads,
+K head size, U places read, W label words.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "BackboneKind",
+    "BackboneSpec",
+    "Batch",
+    "Context",
+    "DecoderRows",
+    "Encoded",
+    "Live",
+    "PromptState",
+    "Reads",
+]
+
+BackboneKind = Literal["decoder", "encoder", "encoder-decoder"]
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """The sizes and facts of a frozen model that a prompt needs to fit it.
+
+    Args:
+        name: how the user named it (catalogue name, hub id, folder).
+        kind: decoder (causal), encoder (masked), or encoder-decoder.
+        architecture: transformers' `model_type`.
+        width: hidden size D.
+        embedding_size: E, what a soft token has to be (differs from D in ALBERT).
+        num_layers: N of the stack that reads the text.
+        vocab_size: V.
+        max_positions: the longest sequence with learned positions, or None where positions are relative.
+        embedding_rms: root mean square of an embedding entry *after* the model's own scaling; the unit of learning
+            rates and of random initialisation.
+        has_language_head: whether it can score words.
+    """
+
+    name: str
+    kind: BackboneKind
+    architecture: str
+    width: int
+    embedding_size: int
+    num_layers: int
+    vocab_size: int
+    max_positions: int | None
+    embedding_rms: float
+    has_language_head: bool
+
+
+@dataclass(frozen=True)
+class PromptState:
+    """What a prompt method gives the backbone: learned rows that stand in for token embeddings.
+
+    Args:
+        rows: [P, E] in the scale of the model's own embeddings as they enter the first layer; None for hard prompts.
+    """
+
+    rows: Float[Tensor, "P E"] | None = None
+
+
+@dataclass(frozen=True)
+class Live:
+    """Tokens that are computed now, right-padded.
+
+    Args:
+        ids: [R, S] token ids; a learned token holds the pad id.
+        soft: [R, S] prompt row of a learned token, -1 elsewhere.
+        mask: [R, S] True at real tokens.
+        positions: [R, S] positions from 0, counted without padding.
+        branch: [R, S] 0 for the trunk, j for the j-th continuation (it sees the trunk and itself), or None.
+        types: [R, S] segment (token type) ids, or None where the model has none.
+    """
+
+    ids: Int[Tensor, "R S"]
+    soft: Int[Tensor, "R S"]
+    mask: Bool[Tensor, "R S"]
+    positions: Int[Tensor, "R S"]
+    branch: Int[Tensor, "R S"] | None = None
+    types: Int[Tensor, "R S"] | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """Keys and values per layer that live tokens may attend to, without being computed again.
+
+    Args:
+        keys, values: [N, R, H_kv, L, K].
+        mask: [R, L] True at real context tokens.
+        positions: [R, L] the positions they take up.
+    """
+
+    keys: Float[Tensor, "N R H L K"]
+    values: Float[Tensor, "N R H L K"]
+    mask: Bool[Tensor, "R L"]
+    positions: Int[Tensor, "R L"]
+
+
+@dataclass(frozen=True)
+class DecoderRows:
+    """Decoder side of an encoder-decoder batch: Q decoder rows, each reading encoder row `source`.
+
+    Args:
+        ids: [Q, T] decoder tokens, right-padded.
+        source: [Q] the encoder row that a decoder row attends to.
+    """
+
+    ids: Int[Tensor, "Q T"]
+    source: Int[Tensor, " Q"]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Where hidden states are read, and which tokens are scored there.
+
+    U places are read once each. With `columns`, every place scores the same W tokens (one token a word). Otherwise item i
+    scores token `item_token[i]` at place `item_read[i]` and adds its log-probability to `item_cell[i]` = example * W + word.
+    """
+
+    row: Int[Tensor, " U"]
+    position: Int[Tensor, " U"]
+    columns: Int[Tensor, " W"] | None = None
+    item_read: Int[Tensor, " I"] | None = None
+    item_token: Int[Tensor, " I"] | None = None
+    item_cell: Int[Tensor, " I"] | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as tokens.
+
+    Args:
+        ids: token ids (learned tokens hold the pad id), with no token for the answer.
+        soft: prompt row of each token, -1 for hard ones.
+        owner: the field each token comes from, "" for the template's own words, "soft" and "special" for the others.
+        slot: the answer's tokens go in front of `ids[slot]`; None without an answer slot.
+        num_cut: how many field tokens were dropped to fit.
+    """
+
+    ids: tuple[int, ...]
+    soft: tuple[int, ...]
+    owner: tuple[str, ...]
+    slot: int | None
+    num_cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def split(self) -> int:
+        """Number of tokens in front of the first learned one, which a frozen causal model never changes."""
+        return next((i for i, row in enumerate(self.soft) if row >= 0), len(self.ids))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth of input.
+
+    Args:
+        live: tokens to compute; row r belongs to example `row_example[r]`.
+        reads: where scores come from (in `decoder` rows for encoder-decoder models with label words).
+        num_examples: B.
+        row_example: [R].
+        labels: [B] class numbers, -1 where unknown.
+        index: the examples' numbers in the set that was prepared; kept contexts are looked up by them.
+        decoder: decoder rows of an encoder-decoder model.
+        pool: [R, S] weights with which a head averages hidden states (first, last, mask or mean), or None.
+        context: keys and values in front of the live tokens, or None.
+        rows: the encoded rows themselves where a readout lays them out again (masks filled one by one).
+    """
+
+    live: Live
+    reads: Reads
+    num_examples: int
+    row_example: Int[Tensor, " R"]
+    labels: Int[Tensor, " B"]
+    index: tuple[int, ...] = field(default=())
+    decoder: DecoderRows | None = None
+    pool: Float[Tensor, "R S"] | None = None
+    context: Context | None = None
+    rows: tuple[Encoded, ...] = ()

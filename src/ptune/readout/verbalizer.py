@@ -1,0 +1,175 @@
+"""Label words: which words speak for which label, and how word scores become label scores.
+
+In: `labels: {positive: [great], negative: [terrible]}` and a template that says what white space a word gets. Out:
+`AnswerWords` for the room that lays out batches, and label scores [B, C] from word scores [B, W]. Source: Schick & Schütze
+2021 (patterns and verbalizers, mean over a label's words). Words of several tokens are scored by the sum of their tokens'
+log-probabilities; words of unequal length are corrected unless `length: sum` says otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ptune.errors import VerbalizerError
+from ptune.inputs import AnswerWords, Tokens
+from ptune.template import Template
+
+__all__ = ["Aggregate", "LengthRule", "Verbalizer"]
+
+Aggregate = Literal["mean", "logsumexp", "max"]
+LengthRule = Literal["auto", "sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Verbalizer:
+    """Label words and the rules for scoring them.
+
+    Args:
+        words: for each label, in the order of the label set, its words (or mapping word -> weight).
+        aggregate: how a label's words are joined: mean of scores (PET), logsumexp (any of them), or the best.
+        length: `sum` of log-probabilities, `mean` per token, or `auto`: mean where words differ in length, else sum.
+        terminator: text scored behind every word, so that a word may begin another.
+    """
+
+    words: Mapping[str, tuple[str, ...]]
+    weights: Mapping[str, tuple[float, ...]] | None = None
+    aggregate: Aggregate = "mean"
+    length: LengthRule = "auto"
+    terminator: str = ""
+
+    @classmethod
+    def parse(
+        cls,
+        labels: Mapping[str, str | Sequence[str] | Mapping[str, float]],
+        *,
+        aggregate: Aggregate = "mean",
+        length: LengthRule = "auto",
+        terminator: str = "",
+    ) -> "Verbalizer":
+        """From a recipe's `labels`: a word, a list of words, or words with weights, for each label.
+
+        Raises:
+            VerbalizerError: fewer than two labels, a label without words, an empty word, a word given twice.
+        """
+        if len(labels) < 2:
+            raise VerbalizerError(f"{len(labels)} label given, at least two are needed", where="labels")
+        words: dict[str, tuple[str, ...]] = {}
+        weights: dict[str, tuple[float, ...]] = {}
+        owner: dict[str, str] = {}
+        for raw_name, given in labels.items():
+            name = str(raw_name)
+            listed = (given,) if isinstance(given, str) else tuple(given)
+            if not listed:
+                raise VerbalizerError(f"label {name!r} has no words", where=f"labels.{name}", fix="give at least one")
+            for word in listed:
+                if not isinstance(word, str) or not word.strip():
+                    raise VerbalizerError(
+                        f"{word!r} is no label word", where=f"labels.{name}", fix='write words in quotes, as in ["great"]'
+                    )
+                if word.strip() in owner:
+                    raise VerbalizerError(
+                        f"{word!r} speaks for both {owner[word.strip()]!r} and {name!r}",
+                        where=f"labels.{name}",
+                        fix="give each word once",
+                    )
+                owner[word.strip()] = name
+            words[name] = listed
+            weights[name] = _normalised(name, given) if isinstance(given, Mapping) else (1 / len(listed),) * len(listed)
+        return cls(words, weights, aggregate, length, terminator)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in order."""
+        return tuple(self.words)
+
+    def answers(self, template: Template, tokens: Tokens) -> AnswerWords:
+        """The words as tokens, as they stand in the template's answer slot.
+
+        Raises:
+            VerbalizerError: a word is unknown to the tokenizer, two words have the same tokens, or one begins another.
+        """
+        texts, ids, label = [], [], []
+        left = _left_text(template)
+        for number, name in enumerate(self.labels):
+            for word in self.words[name]:
+                text = template.word_prefix(word) + word
+                spaced = "" if tokens.kind == "encoder-decoder" else left
+                word_ids = tokens.word_ids(text + self.terminator, spaced)
+                _check_known(word, word_ids, tokens, name)
+                texts.append(text)
+                ids.append(word_ids)
+                label.append(number)
+        answers = AnswerWords(tuple(texts), tuple(ids), tuple(label), len(self.labels))
+        self._check_distinct(answers, tokens)
+        return answers
+
+    def length_rule(self, answers: AnswerWords) -> Literal["sum", "mean"]:
+        """The rule in force: `auto` corrects words of unequal length by their number of tokens."""
+        if self.length != "auto":
+            return self.length
+        return "mean" if len({len(word) for word in answers.ids}) > 1 else "sum"
+
+    def label_scores(self, word_scores: Float[Tensor, "B W"], answers: AnswerWords) -> Float[Tensor, "B C"]:
+        """Joins a label's words; adding a constant to all words of a row adds it to all its labels."""
+        if self.length_rule(answers) == "mean":
+            word_scores = word_scores / torch.tensor([len(word) for word in answers.ids]).to(word_scores)
+        if len(answers) == answers.num_classes:
+            return word_scores
+        columns, at = [], 0
+        for name in self.labels:
+            mine = word_scores[:, at : at + len(self.words[name])]
+            at += len(self.words[name])
+            weight = torch.tensor(self.weights[name] if self.weights else (1 / mine.shape[1],) * mine.shape[1]).to(mine)
+            if self.aggregate == "mean":
+                columns.append(mine @ weight)
+            elif self.aggregate == "max":
+                columns.append(mine.max(1).values)
+            else:
+                columns.append(torch.logsumexp(mine + weight.log(), 1))
+        return torch.stack(columns, 1)
+
+    def _check_distinct(self, answers: AnswerWords, tokens: Tokens) -> None:
+        order = sorted(range(len(answers)), key=lambda i: answers.ids[i])
+        for first, second in zip(order, order[1:], strict=False):
+            a, b = answers.ids[first], answers.ids[second]
+            if a == b:
+                raise VerbalizerError(
+                    f"{answers.texts[first]!r} and {answers.texts[second]!r} are the same tokens {tokens.show(a)}",
+                    where="labels",
+                    fix="choose other words",
+                )
+            if b[: len(a)] == a and tokens.kind != "encoder":
+                raise VerbalizerError(
+                    f"{answers.texts[first]!r} is the beginning of {answers.texts[second]!r} ({tokens.show(a)}, {tokens.show(b)})",
+                    where="labels",
+                    fix='choose other words, or set terminator: "." so that the end of a word is scored too',
+                )
+
+
+def _normalised(name: str, given: Mapping[str, float]) -> tuple[float, ...]:
+    total = sum(given.values())
+    if total <= 0 or any(weight <= 0 for weight in given.values()):
+        raise VerbalizerError("weights of label words must be positive", where=f"labels.{name}")
+    return tuple(weight / total for weight in given.values())
+
+
+def _left_text(template: Template) -> str:
+    """The last hard character left of the answer, so that a word is tokenised as a continuation."""
+    from ptune.template import Text
+
+    nodes = template.before_mask()
+    if nodes and isinstance(nodes[-1], Text):
+        return nodes[-1].text.rstrip()[-1:]
+    return ""
+
+
+def _check_known(word: str, ids: Sequence[int], tokens: Tokens, name: str) -> None:
+    unknown = tokens.tokenizer.unk_token_id
+    if not ids or (unknown is not None and unknown in ids):
+        raise VerbalizerError(
+            f"the model's tokenizer does not know the word {word!r}", where=f"labels.{name}", fix="choose another word"
+        )

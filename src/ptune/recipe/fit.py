@@ -1,0 +1,320 @@
+"""Runs a recipe: read and check everything, load the model, measure zero-shot, train, measure again, save.
+
+In: a `Recipe` or its words. Out: a `Task`, whose `facts` say what the prompt gained. Nothing is written before all input has been
+read and checked; the test rows are only ever judged.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from ptune.backbone import Backbone, context_bytes, load_backbone
+from ptune.bundle import read_bundle
+from ptune.data import Example, LabelSet, check_labels, fingerprint, hold_out, read_examples, sample_shots
+from ptune.errors import PromptError, RecipeError, TrainError, notice
+from ptune.inputs import PoolKind, trunk_start
+from ptune.model import Prepared, PromptModel
+from ptune.objective import Report
+from ptune.prompt import InitConfig, parse_method
+from ptune.readout import log_prior
+from ptune.recipe.recipe import Recipe
+from ptune.task import Task, judge_scores
+from ptune.train import Listener, RunFolder, TrainResult, replace, train
+
+__all__ = ["Splits", "fit", "read_splits", "run"]
+
+_SHARE_OF_FREE_MEMORY = 0.25
+_MIN_KEPT_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a run, read and checked.
+
+    Args:
+        train: rows that are learned from.
+        validation: rows for early stopping, perhaps none.
+        test: rows that are only judged, perhaps none.
+    """
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...] = ()
+    test: tuple[Example, ...] = ()
+
+
+def fit(out: str | Path | None = None, *, resume: bool = False, listeners: Sequence[Listener] = (), **words: Any) -> Task:
+    """Learns a task; the keywords are those of a recipe.
+
+    Args:
+        out: folder of the run (events, state, bundle); None writes nothing.
+        resume: go on with the run in `out`.
+        listeners: called after every step; `ptune.train.progress()` draws a bar.
+        **words: keys of `Recipe`.
+
+    Raises:
+        PtuneError: anything wrong with the input, before any work.
+    """
+    return run(Recipe.of(words, where="fit"), out=out, resume=resume, listeners=listeners)
+
+
+def run(
+    recipe: Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    listeners: Sequence[Listener] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> Task:
+    """Runs a recipe and returns the trained task.
+
+    Args:
+        recipe: checked.
+        out, resume, listeners: as in `fit`.
+        say: told what happens, a line at a time.
+    """
+    folder = None if out is None else RunFolder(Path(out))
+    _check_folder(folder, recipe, resume)
+    splits = read_splits(recipe)
+    torch.manual_seed(recipe.seed)
+    backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
+    if recipe.tune == "lm":
+        backbone = _trainable_copy(recipe, backbone)
+    model = build_model(recipe, backbone, splits)
+    rows = _prepare_training(model, recipe, splits.train, say)
+    validation = _prepare_validation(model, rows, splits.validation)
+    judged = splits.test or splits.validation
+    zero = _zero_shot(model, splits.train, judged) if recipe.head is None else {}
+    if zero:
+        say(
+            f"zero-shot accuracy {zero['zero_shot']['accuracy']:.3f}, prior-corrected {zero['prior_corrected']['accuracy']:.3f}"
+        )
+    if recipe.prior == "correct" and recipe.head is None:
+        model.prior.copy_(log_prior(model.scores(rows)))
+    if folder is not None:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        replace(folder.recipe_path, recipe.to_yaml().encode())
+    result = None
+    settings = recipe.train_settings()
+    if model.parameter_groups():
+        say(_what_learns(model, backbone))
+        result = train(
+            model, rows, settings, seed=recipe.seed, validation=validation, folder=folder, resume=resume, listeners=listeners
+        )
+    report = judge_scores(model, judged, model.scores(model.prepare(judged))) if judged else None
+    task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, report))
+    if folder is not None:
+        folder.write_json("summary.json", task.facts)
+        task.save(folder.bundle_path)
+    return task
+
+
+def read_splits(recipe: Recipe) -> Splits:
+    """Reads and checks all rows: fields of the template, labels, shots.
+
+    Raises:
+        DataError: the first row that does not fit, with file and line.
+    """
+    names = recipe.parsed_template().field_names
+    labels = LabelSet(recipe.label_names())
+
+    def read(source: Any, split: str) -> tuple[Example, ...]:
+        if source is None:
+            return ()
+        is_folder = isinstance(source, str | Path) and Path(source).is_dir()
+        rows = read_examples(
+            source,
+            fields=names,
+            label=recipe.label,
+            columns=recipe.columns,
+            encoding=recipe.encoding,
+            split=split if is_folder else None,
+            require_label=True,
+        )
+        check_labels(rows, labels, every_class=split == "train")
+        return rows
+
+    train_rows, validation, test = read(recipe.train, "train"), read(recipe.validation, "validation"), read(recipe.test, "test")
+    if recipe.shots is not None:
+        train_rows = sample_shots(train_rows, recipe.shots, seed=recipe.seed, labels=labels)
+    if recipe.hold_out is not None:
+        train_rows, validation = hold_out(train_rows, per_class=recipe.hold_out, seed=recipe.seed)
+    return Splits(train_rows, validation, test)
+
+
+def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> PromptModel:
+    """The recipe's model on a loaded backbone."""
+    method = parse_method(recipe.method)
+    init_rows = None
+    if isinstance(method, InitConfig) and method.kind == "bundle":
+        init_rows = _bundle_rows(str(method.init_bundle), backbone)
+    return PromptModel.build(
+        backbone=backbone,
+        template=recipe.parsed_template(),
+        labels=recipe.label_names() if recipe.head else recipe.verbalizer(),
+        method=method,
+        pool=_pool(recipe, backbone) if recipe.head else None,
+        init_rows=init_rows,
+        seed=recipe.seed,
+        max_length=recipe.max_length,
+        fill=recipe.fill,
+        tune=recipe.tune,
+        class_weights=_class_weights(recipe, splits.train),
+        label_smoothing=recipe.label_smoothing,
+    )
+
+
+def _pool(recipe: Recipe, backbone: Backbone) -> PoolKind:
+    return recipe.pool or {"encoder": "cls", "decoder": "last", "encoder-decoder": "mean"}[backbone.kind]  # type: ignore[return-value]
+
+
+def _class_weights(recipe: Recipe, rows: Sequence[Example]) -> list[float] | None:
+    names = recipe.label_names()
+    if recipe.class_weights is None:
+        return None
+    if recipe.class_weights == "balanced":
+        return [len(rows) / (len(names) * sum(row.label == name for row in rows)) for name in names]
+    assert isinstance(recipe.class_weights, Mapping)
+    unknown = set(recipe.class_weights) - set(names)
+    if unknown:
+        raise RecipeError(f"class_weights names {sorted(unknown)[0]!r}, which is no label", where="class_weights")
+    return [recipe.class_weights.get(name, 1.0) for name in names]
+
+
+def _bundle_rows(path: str, backbone: Backbone) -> torch.Tensor:
+    bundle = read_bundle(path)
+    kept = bundle.card["backbone"]
+    if kept["fingerprint"] != backbone.fingerprint:
+        raise PromptError(
+            f"{path} was learned on {kept['name']}, this run uses {backbone.spec.name}",
+            where="method.init_bundle",
+            fix="prompts only transfer within one backbone",
+        )
+    if "rows" not in bundle.tensors:
+        raise PromptError(f"{path} holds a hard prompt, nothing to start from", where="method.init_bundle")
+    return bundle.tensors["rows"]
+
+
+def _trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:
+    """A backbone of this run's own where its weights are trained: one that was handed in may serve other tasks."""
+    if not isinstance(recipe.backbone, Backbone):
+        return backbone
+    import copy
+
+    notice(f"tune: lm trains a copy of {backbone.spec.name}; the loaded one stays as it is")
+    model = copy.deepcopy(backbone.model)
+    return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=backbone.text_start)
+
+
+def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Example], say: Callable[[str], None]) -> Prepared:
+    """Tokenised training rows, with kept contexts where that is exact, worth it and fits into memory."""
+    rows = model.prepare(examples)
+    if rows.num_cut:
+        notice(
+            f"{rows.num_cut} of {len(rows)} training texts were shortened to {model.max_length} tokens; set max_length to change it"
+        )
+    if recipe.keep_context is False or not model.layout.num_rows:
+        return rows
+    refusal = model.why_not_keep()
+    num_tokens = sum(trunk_start(row) for row in rows.encoded)
+    if recipe.keep_context == "auto":
+        if refusal or num_tokens < _MIN_KEPT_TOKENS * len(rows):
+            return rows
+        budget = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
+        needed = context_bytes(model.backbone, num_tokens)
+        if needed > budget:
+            notice(
+                f"the texts' contexts need {needed >> 20} MB, more than a quarter of free memory: they are computed anew in each step"
+            )
+            return rows
+    started = time.perf_counter()
+    kept = model.prepare(examples, keep_context=True)
+    say(f"kept the context of {len(rows)} texts ({num_tokens} tokens) in {time.perf_counter() - started:.1f} s")
+    return kept
+
+
+def _prepare_validation(model: PromptModel, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
+    return model.prepare(examples, keep_context=rows.contexts is not None) if examples else None
+
+
+def _zero_shot(model: PromptModel, train_rows: Sequence[Example], judged: Sequence[Example]) -> dict[str, Any]:
+    """Figures of the hard template alone, as it is and with the prior of the (unlabelled) training texts taken out."""
+    if not judged:
+        return {}
+    hard = model.without_prompt()
+    scores = hard.scores(hard.prepare(judged))
+    prior = log_prior(hard.scores(hard.prepare(train_rows)))
+    plain, corrected = judge_scores(model, judged, scores), judge_scores(model, judged, scores - prior)
+    return {"zero_shot": plain.to_dict(), "prior_corrected": corrected.to_dict()}
+
+
+def _what_learns(model: PromptModel, backbone: Backbone) -> str:
+    total = sum(parameter.numel() for parameter in backbone.model.parameters())
+    line = f"training {model.num_trained:,} parameters ({100 * model.num_trained / total:.4f} % of {backbone.spec.name}'s {total:,})"
+    if model.tune in ("lm", "lm-head"):
+        heavy = total if model.tune == "lm" else model.backbone.require_output().weight.numel()
+        line += f"; the bundle will hold them and weigh about {heavy * 4 >> 20} MB"
+    return line
+
+
+def _facts(
+    recipe: Recipe,
+    model: PromptModel,
+    splits: Splits,
+    zero: Mapping[str, Any],
+    result: TrainResult | None,
+    report: Report | None,
+) -> dict[str, Any]:
+    total = sum(parameter.numel() for parameter in model.backbone.model.parameters())
+    facts: dict[str, Any] = {
+        "ptune": version("ptune"),
+        "seed": recipe.seed,
+        "recipe": recipe.to_dict(),
+        "data": {"train_rows": len(splits.train), "train_fingerprint": fingerprint(splits.train)},
+        "judged_on": "test" if splits.test else "validation" if splits.validation else None,
+        "trained_parameters": model.num_trained,
+        "trained_share": model.num_trained / total,
+        "peak_memory_mb": _peak_memory_mb(),
+        **zero,
+    }
+    if model.answers is not None and model.verbalizer is not None:
+        facts["word_length_rule"] = model.verbalizer.length_rule(model.answers)
+    if result is not None:
+        facts["training"] = {
+            "steps": len(result.losses),
+            "seconds": round(result.seconds, 2),
+            "first_loss": result.losses[0],
+            "last_loss": result.losses[-1],
+            "best_step": result.best_step,
+            "stopped_early": result.stopped_early,
+        }
+    if report is not None:
+        facts["tuned"] = report.to_dict()
+    return facts
+
+
+def _peak_memory_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
+def _check_folder(folder: RunFolder | None, recipe: Recipe, resume: bool) -> None:
+    if folder is None:
+        if resume:
+            raise TrainError("resume needs the folder of the run", where="out", fix="give out=")
+        return
+    if not resume:
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise TrainError("the run folder is not empty", where=str(folder.path), fix="use --resume, or another --out")
+        return
+    if folder.recipe_path.exists() and folder.recipe_path.read_text(encoding="utf-8") != recipe.to_yaml():
+        raise TrainError(
+            "the recipe is not the one that the run began with", where=str(folder.recipe_path), fix="use another --out"
+        )

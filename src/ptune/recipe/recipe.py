@@ -1,0 +1,289 @@
+"""One run as data: every setting by name, checked before any work starts.
+
+A recipe is a YAML file, keyword arguments of `ptune.fit`, or both (`--set key=value`): the same words everywhere. Paths in a
+recipe file are relative to that file.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from ptune.data import did_you_mean
+from ptune.errors import PtuneError, RecipeError
+from ptune.inputs import FillOrder, PoolKind
+from ptune.model import Tune
+from ptune.prompt import parse_method
+from ptune.readout import Aggregate, LengthRule, Verbalizer
+from ptune.template import Template, resolve
+from ptune.train import TrainSettings
+
+__all__ = ["PATH_KEYS", "Recipe", "parse_override", "read_recipe"]
+
+PATH_KEYS = ("train", "validation", "test")
+
+
+class Recipe(TrainSettings):
+    """Everything that decides a run.
+
+    Args:
+        train: training rows: a file, a folder of splits, a hub id, or rows in memory.
+        validation: rows for early stopping; None trains on a fixed schedule (see also `hold_out`).
+        test: rows for the final figures only; no choice is ever made on them.
+        columns: renames columns, as in {review: text}.
+        label: the column that holds the label.
+        encoding: of text files; None finds out.
+        shots: rows per class to train on, sampled with the seed; None takes all.
+        hold_out: rows per class taken out of the shots for validation.
+        template: text with {fields}, {soft} tokens and {mask}, or `library:ID`.
+        labels: label words: {label: [words]}, or label names with a head.
+        aggregate: how a label's words are joined (mean, logsumexp, max).
+        length: how words of several tokens are scored (auto, sum, mean per token).
+        terminator: text scored behind every label word.
+        fill: order in which a masked model fills a word of several tokens (parallel, chain, pet).
+        head: `linear` reads a linear head instead of label words.
+        pool: what the head reads (cls, last, mean, mask); None fits the backbone.
+        method: prompt method, by name or with its settings.
+        backbone: catalogue name, folder, GGUF file, hub id, or a loaded backbone.
+        dtype, device: of the backbone.
+        text_start: token that plain text starts with; None takes the catalogue's or the tokenizer's.
+        max_length: tokens of a whole row.
+        tune: what learns besides the prompt: nothing (`frozen`), `lm`, `lm-head`, or the `task-head`.
+        class_weights: one factor per label, or `balanced`.
+        label_smoothing: share of the target that is spread over all labels.
+        prior: `correct` takes the model's own preference among labels out before training; `keep` leaves it in.
+        seed: of everything random.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    train: Any
+    validation: Any = None
+    test: Any = None
+    columns: dict[str, str] | None = None
+    label: str = "label"
+    encoding: str | None = None
+    shots: int | None = Field(default=None, ge=1)
+    hold_out: int | None = Field(default=None, ge=1)
+    template: Any
+    labels: Any
+    aggregate: Aggregate = "mean"
+    length: LengthRule = "auto"
+    terminator: str = ""
+    fill: FillOrder = "parallel"
+    head: Literal["linear"] | None = None
+    pool: PoolKind | None = None
+    method: Any = "p-tuning"
+    backbone: Any
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"
+    text_start: str | None = None
+    max_length: int | None = Field(default=None, ge=4)
+    tune: Tune = "frozen"
+    class_weights: dict[str, float] | Literal["balanced"] | None = None
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    prior: Literal["correct", "keep"] = "correct"
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs exclude each other; give one")
+        if self.validation is not None and self.hold_out is not None:
+            raise ValueError("validation and hold_out exclude each other; give one")
+        if self.hold_out is not None and self.shots is not None and self.hold_out >= self.shots:
+            raise ValueError(f"hold_out ({self.hold_out}) must be smaller than shots ({self.shots})")
+        if self.patience is not None and self.validation is None and self.hold_out is None:
+            raise ValueError("patience needs validation rows; set validation or hold_out")
+        if self.pool is not None and self.head is None:
+            raise ValueError("pool needs head: linear")
+        return self
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, where: str = "recipe") -> "Recipe":
+        """Checks all keys and values, the template and the label words.
+
+        Raises:
+            RecipeError: an unknown or missing key, or a value that does not fit.
+            PtuneError: a template, method or label words that cannot be.
+        """
+        for key in values:
+            if key not in cls.model_fields:
+                fix = did_you_mean(str(key), cls.model_fields, "see `ptune init` for the keys")
+                raise RecipeError(f"there is no key {key!r}", where=where, fix=fix)
+        try:
+            recipe = cls(**values)
+        except ValidationError as error:
+            raise _recipe_error(error, where) from None
+        try:
+            recipe.parsed_template()
+            parse_method(recipe.method)
+            if recipe.head is None:
+                recipe.verbalizer()
+        except PtuneError as error:
+            error.where = f"{where}, {error.where}" if error.where else where
+            raise
+        return recipe
+
+    def parsed_template(self) -> Template:
+        """The template, from the library or as written."""
+        return self.template if isinstance(self.template, Template) else resolve(self.template)
+
+    def verbalizer(self) -> Verbalizer:
+        """The label words.
+
+        Raises:
+            VerbalizerError: see `Verbalizer.parse`.
+        """
+        if isinstance(self.labels, Verbalizer):
+            return self.labels
+        if not isinstance(self.labels, Mapping):
+            raise RecipeError(
+                f"labels is {type(self.labels).__name__}, not label words",
+                where="labels",
+                fix="write labels: {positive: [great], negative: [terrible]}, or set head: linear",
+            )
+        return Verbalizer.parse(self.labels, aggregate=self.aggregate, length=self.length, terminator=self.terminator)
+
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels, with or without words."""
+        if isinstance(self.labels, Verbalizer):
+            return self.labels.labels
+        return tuple(str(name) for name in self.labels)
+
+    def train_settings(self) -> TrainSettings:
+        """The training keys alone."""
+        keys = [key for key in TrainSettings.model_fields if key in self.model_fields_set]
+        return TrainSettings(**{key: getattr(self, key) for key in keys})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys that were set, as plain values; rows and objects in memory are named, not copied."""
+        return {key: _plain(getattr(self, key)) for key in type(self).model_fields if key in self.model_fields_set}
+
+    def to_yaml(self) -> str:
+        """The recipe as a file."""
+        return yaml.safe_dump(self.to_dict(), allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+
+
+def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads a YAML recipe.
+
+    Args:
+        path: the file; paths in it are relative to its folder.
+        overrides: values that replace the file's (`method.encoder` reaches into a mapping).
+
+    Raises:
+        RecipeError: no such file, no YAML, or see `Recipe.of`.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError("there is no such recipe", where=str(file), fix="write one with `ptune init DATA`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe cannot be read: {error}", where=str(file)) from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _yaml_error(error, text, file) from None
+    if not isinstance(values, dict):
+        raise RecipeError("the recipe is empty or no mapping of keys to values", where=str(file), fix="see `ptune init DATA`")
+    for key in PATH_KEYS:
+        values[key] = _beside(values.get(key), file.parent)
+        if values[key] is None:
+            del values[key]
+    values["backbone"] = _beside(values.get("backbone"), file.parent)
+    if values["backbone"] is None:
+        del values["backbone"]
+    for key, value in (overrides or {}).items():
+        _put(values, key, value)
+    return Recipe.of(values, where=str(file))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` from the command line; the value is YAML, but a template stays text.
+
+    Raises:
+        RecipeError: no equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"{text!r} is not key=value", where="--set", fix="write --set seed=2")
+    key = key.strip()
+    if key in ("template", "terminator"):
+        return key, value
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key, value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a key, or a key inside a mapping: `method.encoder` turns `method: p-tuning` into a mapping first."""
+    head, dot, rest = key.partition(".")
+    if not dot:
+        values[key] = value
+        return
+    inner = values.get(head, {})
+    inner = {"name": inner} if isinstance(inner, str) else dict(inner)
+    inner[rest] = value
+    values[head] = inner
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """A path as seen from the recipe's folder, where something is there; anything else as it is."""
+    if not isinstance(value, str) or Path(value).is_absolute():
+        return value
+    looks_like_file = Path(value).suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gguf")
+    return str(folder / value) if (folder / value).exists() or looks_like_file else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Template):
+        return str(value)
+    if isinstance(value, Verbalizer):
+        return {name: list(words) for name, words in value.words.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "model_dump"):
+        return value.model_dump(exclude_none=True)
+    if isinstance(value, Sequence):
+        return (
+            [_plain(inner) for inner in value]
+            if all(isinstance(inner, str) for inner in value)
+            else f"{len(value)} rows in memory"
+        )
+    return getattr(getattr(value, "spec", None), "name", type(value).__name__)
+
+
+def _recipe_error(error: ValidationError, where: str) -> RecipeError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part in Recipe.model_fields)
+    if first["type"] == "missing":
+        return RecipeError(f"the key {key!r} is missing", where=where, fix="see `ptune init DATA` for a recipe that has it all")
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return RecipeError(message, where=where)
+    return RecipeError(f"{message} (got {first['input']!r})", where=f"{where}, {key}")
+
+
+def _yaml_error(error: yaml.YAMLError, text: str, file: Path) -> RecipeError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    number = mark.line if mark is not None else 0
+    lines = text.splitlines()
+    for at in range(min(number, len(lines) - 1), max(-1, number - 3), -1):
+        key, _, value = lines[at].partition(":")
+        if value.strip().startswith("{") and key.strip() in ("template", "text"):
+            return RecipeError(
+                "the template is not quoted, so YAML reads {...} as a mapping",
+                where=f"{file}:{at + 1}",
+                fix=f"write {key.strip()}: '{value.strip()}'",
+            )
+    problem = getattr(error, "problem", None) or "it cannot be parsed"
+    return RecipeError(f"this is no YAML: {problem}", where=f"{file}:{number + 1}", fix="check quotes, colons and indentation")

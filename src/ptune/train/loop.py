@@ -1,0 +1,271 @@
+"""The training loop, the only one: every method, readout and strategy goes through it.
+
+In: a `PromptModel`, prepared rows, settings. Out: `TrainResult`, with the model left at its best or last parameters. Reads from
+top to bottom: set up, resume, step, look at validation, save, finish. Every random choice is a function of the seed and the step,
+so that a run that was killed and resumed gives the same losses and the same bytes.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ptune.errors import TrainError
+from ptune.inputs import Batch
+from ptune.model import Prepared, PromptModel
+from ptune.objective import report
+from ptune.train.optimiser import build_optimiser, build_schedule
+from ptune.train.run_folder import RunFolder
+from ptune.train.settings import TrainSettings
+
+__all__ = ["Listener", "TrainEvent", "TrainResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """What a listener hears.
+
+    Args:
+        kind: `step`, `validation`, or `end`.
+        step: steps done.
+        num_steps: steps planned.
+        loss: of this step, or mean validation loss.
+        accuracy: on validation, else None.
+        seconds: since training began, in this process.
+    """
+
+    kind: str
+    step: int
+    num_steps: int
+    loss: float
+    accuracy: float | None = None
+    seconds: float = 0.0
+
+
+Listener = Callable[[TrainEvent], None]
+
+
+@dataclass
+class TrainResult:
+    """How training went.
+
+    Args:
+        losses: loss of every step.
+        validations: (step, accuracy, loss) of every look.
+        best_step: step whose parameters were kept; the last where there was no validation.
+        stopped_early: whether patience ended the run.
+        seconds: time spent training, over all resumed parts.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validations: list[tuple[int, float, float]] = field(default_factory=list)
+    best_step: int = 0
+    stopped_early: bool = False
+    seconds: float = 0.0
+
+
+def train(
+    model: PromptModel,
+    rows: Prepared,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    validation: Prepared | None = None,
+    folder: RunFolder | None = None,
+    resume: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> TrainResult:
+    """Trains what the model says it learns.
+
+    Args:
+        model: left with its best parameters (by validation accuracy, then loss), or its last without validation.
+        rows: prepared training rows.
+        settings: the recipe's training keys.
+        seed: decides the order of the rows.
+        validation: rows for early stopping and for the choice of the best step; never the test rows.
+        folder: where events and states go; None keeps nothing.
+        resume: go on from the folder's state.
+        listeners: called after every step and look.
+
+    Raises:
+        TrainError: no rows, nothing to learn, or a loss that is not a number.
+    """
+    if not len(rows):
+        raise TrainError("there are no training rows", where="train")
+    num_steps = settings.num_steps(len(rows))
+    look_every = settings.evaluate_every or max(1, num_steps // 10)
+    save_every = settings.save_every or min(look_every, 25)
+    accelerator = Accelerator(cpu=model.backbone.device.type == "cpu", gradient_accumulation_steps=settings.accumulate)
+    optimiser = build_optimiser(model.parameter_groups(settings.learning_rate), settings)
+    schedule = build_schedule(optimiser, settings, num_steps)
+    optimiser = accelerator.prepare_optimizer(optimiser)
+    learned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for parameter in learned:
+        parameter.requires_grad_(True)
+    if settings.checkpointing:
+        model.backbone.checkpoint(True)
+
+    result, first = TrainResult(), 0
+    best = _Best()
+    average = _Average(learned, settings.ema)
+    if resume and folder is not None and (state := folder.load_state()) is not None:
+        first = _restore(state, learned, optimiser, schedule, result, best, average)
+        folder.rewind(first)
+    started, before = time.perf_counter(), result.seconds
+
+    batches = _batches(model, rows, settings, seed, first)
+    for step in range(first + 1, num_steps + 1):
+        if result.stopped_early:  # already before the interruption
+            break
+        loss = 0.0
+        for _ in range(settings.accumulate):
+            outcome = model(next(batches))
+            if outcome.loss is None:
+                raise TrainError("a training row has no known label", where="train")
+            accelerator.backward(outcome.loss / settings.accumulate)
+            loss += outcome.loss.item() / settings.accumulate
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise TrainError(f"the loss of step {step} is {loss}", where="train", fix="lower learning_rate")
+        if settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(learned, settings.clip_norm)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        average.update(learned)
+        result.losses.append(loss)
+        _tell(folder, listeners, TrainEvent("step", step, num_steps, loss, seconds=time.perf_counter() - started))
+
+        if validation is not None and (step % look_every == 0 or step == num_steps):
+            accuracy, validation_loss = _look(model, validation, learned, average)
+            result.validations.append((step, accuracy, validation_loss))
+            best.offer(step, accuracy, validation_loss, average.values(learned))
+            event = TrainEvent("validation", step, num_steps, validation_loss, accuracy, time.perf_counter() - started)
+            _tell(folder, listeners, event)
+            result.stopped_early = settings.patience is not None and best.num_since >= settings.patience
+        result.seconds = before + time.perf_counter() - started
+        if folder is not None and (step % save_every == 0 or step == num_steps or result.stopped_early):
+            folder.save_state(_state(step, learned, optimiser, schedule, result, best, average))
+        if result.stopped_early:
+            break
+
+    final = best.values if best.values is not None else average.values(learned)
+    _put(learned, final)
+    result.best_step = best.step if best.values is not None else len(result.losses)
+    if settings.checkpointing:
+        model.backbone.checkpoint(False)
+    _tell(None, listeners, TrainEvent("end", len(result.losses), num_steps, result.losses[-1], seconds=result.seconds))
+    return result
+
+
+def _batches(model: PromptModel, rows: Prepared, settings: TrainSettings, seed: int, first_step: int) -> Iterator[Batch]:
+    """Endless batches, shuffled anew in each epoch by (seed, epoch); starts where `first_step` steps would have ended."""
+    per_epoch = -(-len(rows) // settings.batch_size)
+    done = first_step * settings.accumulate
+    epoch, skip = divmod(done, per_epoch)
+    while True:
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
+        for number in range(skip, per_epoch):
+            yield model.batch(rows, order[number * settings.batch_size : (number + 1) * settings.batch_size])
+        epoch, skip = epoch + 1, 0
+
+
+def _look(model: PromptModel, rows: Prepared, learned: Sequence[Tensor], average: "_Average") -> tuple[float, float]:
+    """Accuracy and mean loss on validation rows, with the averaged parameters where there are such."""
+    raw = [parameter.detach().clone() for parameter in learned]
+    _put(learned, average.values(learned))
+    scores = model.scores(rows)
+    _put(learned, raw)
+    labels = torch.tensor(rows.labels)
+    accuracy = report(rows.labels, scores.argmax(1).tolist(), model.labels.names).accuracy
+    return accuracy, torch.nn.functional.cross_entropy(scores, labels).item()
+
+
+def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+class _Best:
+    """The parameters that did best on validation: higher accuracy, or the same with a lower loss."""
+
+    def __init__(self) -> None:
+        self.step, self.num_since = 0, 0
+        self.score: tuple[float, float] | None = None
+        self.values: list[Tensor] | None = None
+
+    def offer(self, step: int, accuracy: float, loss: float, values: Sequence[Tensor]) -> None:
+        if self.score is None or (accuracy, -loss) > self.score:
+            self.step, self.num_since, self.score = step, 0, (accuracy, -loss)
+            self.values = [value.detach().clone() for value in values]
+        else:
+            self.num_since += 1
+
+
+class _Average:
+    """Exponential moving average of the learned parameters, corrected for its start at zero; off at decay 0."""
+
+    def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
+        self.decay, self.num_updates = decay, 0
+        self.sums = [torch.zeros_like(parameter) for parameter in parameters] if decay else []
+
+    def update(self, parameters: Sequence[Tensor]) -> None:
+        self.num_updates += 1
+        with torch.no_grad():
+            for total, parameter in zip(self.sums, parameters, strict=False):
+                total.mul_(self.decay).add_(parameter, alpha=1 - self.decay)
+
+    def values(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        if not self.decay or not self.num_updates:
+            return [parameter.detach().clone() for parameter in parameters]
+        return [total / (1 - self.decay**self.num_updates) for total in self.sums]
+
+
+def _state(
+    step: int, learned: Sequence[Tensor], optimiser: Any, schedule: Any, result: TrainResult, best: _Best, average: _Average
+) -> dict[str, Any]:
+    return {
+        "step": step,
+        "learned": [parameter.detach() for parameter in learned],
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "losses": result.losses,
+        "validations": result.validations,
+        "stopped_early": result.stopped_early,
+        "seconds": result.seconds,
+        "best": {"step": best.step, "num_since": best.num_since, "score": best.score, "values": best.values},
+        "average": {"sums": average.sums, "num_updates": average.num_updates},
+    }
+
+
+def _restore(
+    state: dict[str, Any],
+    learned: Sequence[Tensor],
+    optimiser: Any,
+    schedule: Any,
+    result: TrainResult,
+    best: _Best,
+    average: _Average,
+) -> int:
+    """Puts a saved state back; returns the steps it had done."""
+    _put(learned, state["learned"])
+    optimiser.load_state_dict(state["optimiser"])
+    schedule.load_state_dict(state["schedule"])
+    result.losses, result.validations = list(state["losses"]), [tuple(look) for look in state["validations"]]
+    result.seconds, result.stopped_early = state["seconds"], state["stopped_early"]
+    best.step, best.num_since = state["best"]["step"], state["best"]["num_since"]
+    best.score, best.values = state["best"]["score"], state["best"]["values"]
+    average.sums, average.num_updates = state["average"]["sums"], state["average"]["num_updates"]
+    return int(state["step"])
+
+
+def _tell(folder: RunFolder | None, listeners: Sequence[Listener], event: TrainEvent) -> None:
+    if folder is not None:
+        keys = {"event": event.kind, "step": event.step, "loss": event.loss, "seconds": round(event.seconds, 3)}
+        folder.append(keys if event.accuracy is None else {**keys, "accuracy": event.accuracy})
+    for listener in listeners:
+        listener(event)
