@@ -5,7 +5,7 @@ import pytest
 
 # Before the first import of these rooms: every call in a test checks its shapes and types.
 jaxtyping.install_import_hook(
-    ["ptune.inputs", "ptune.prompt", "ptune.readout", "ptune.backbone", "ptune.objective", "ptune.model"], "beartype.beartype"
+    ["ptune.inputs", "ptune.prompt", "ptune.readout", "ptune.backbone", "ptune.objective", "ptune.model"], "typechecker.checked"
 )
 
 

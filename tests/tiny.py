@@ -71,7 +71,24 @@ _RARE = (
 )
 _LINES = [*_COMMON * 8, *(line.replace(" ", "") for line in _COMMON[6:]), *_RARE * 4]
 
-_PIECES = ("ble", "ing", "ment", "dis", "▁terri", "medi", "▁won", "der", "ful", "ell", "ent", "news", "▁sport", "喜欢", "很好", "积极")
+_PIECES = (
+    "ble",
+    "ing",
+    "ment",
+    "dis",
+    "▁terri",
+    "medi",
+    "▁won",
+    "der",
+    "ful",
+    "ell",
+    "ent",
+    "news",
+    "▁sport",
+    "喜欢",
+    "很好",
+    "积极",
+)
 
 WORDS = (
     "great",
@@ -117,7 +134,9 @@ def _wordpiece() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(_LINES, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False))
+    tokenizer.train_from_iterator(
+        _LINES, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+    )
     _frame(tokenizer, "[CLS]", "[SEP]")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -163,7 +182,9 @@ def _gemma_tokenizer() -> PreTrainedTokenizerFast:
     """SentencePiece's BPE: spaces are letters, and characters that were never seen fall back to bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    tokenizer.decoder = decoders.Sequence([decoders.Metaspace(prepend_scheme="never"), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Metaspace(prepend_scheme="never"), decoders.ByteFallback(), decoders.Fuse()]
+    )
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     trainer = trainers.BpeTrainer(
         vocab_size=560, special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))], show_progress=False
@@ -180,7 +201,8 @@ def _t5_tokenizer() -> PreTrainedTokenizerFast:
     words = dict.fromkeys(f"▁{word}" for line in _COMMON for word in line.split())
     letters = dict.fromkeys(["▁", *sorted(set("".join(_LINES)) - {" "})])
     scores = {"<pad>": 0.0, "</s>": 0.0, "<unk>": -20.0}
-    scores |= {piece: -10.0 for piece in letters} | {piece: -8.0 for piece in _PIECES} | {piece: -6.0 for piece in words}
+    scores |= dict.fromkeys(letters, -10.0) | dict.fromkeys(_PIECES, -8.0) | dict.fromkeys(words, -6.0)
+    scores |= {f"<extra_id_{i}>": 0.0 for i in range(4)}  # pieces of the model itself, as in T5's own file
     tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=2, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
@@ -212,7 +234,9 @@ class _Recipe:
 
 
 def _bert(tokenizer: PreTrainedTokenizerFast) -> Any:
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, pad_token_id=tokenizer.pad_token_id, **_BERT_SIZES)
+    config = BertConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, pad_token_id=tokenizer.pad_token_id, **_BERT_SIZES
+    )
     return BertForMaskedLM(config)
 
 

@@ -146,8 +146,10 @@ class PromptModel(nn.Module):
             backbone.require_output()
             self.answers = verbalizer.answers(template, backbone.tokens)
         self.max_length = _checked_length(backbone, max_length)
-        ready = isinstance(start, PromptMethod)
-        self.prompt = start if ready else build_prompt(method, PromptSetup(backbone.spec, layout, start, seed))
+        if isinstance(start, PromptMethod):
+            self.prompt: PromptMethod = start
+        else:
+            self.prompt = build_prompt(method, PromptSetup(backbone.spec, layout, start, seed))
         high = torch.float64 if backbone.dtype == torch.float64 else torch.float32
         self.head = None if pool is None else LinearHead(backbone.spec.width, len(labels), seed=seed, dtype=high)
         self.lm_head = nn.Parameter(backbone.require_output().weight.detach().clone().float()) if tune == "lm-head" else None
@@ -196,7 +198,8 @@ class PromptModel(nn.Module):
                     fix='write labels: {positive: ["great"], ...}, or set head: linear',
                 )
             verbalizer = labels if isinstance(labels, Verbalizer) else Verbalizer.parse(labels)
-        names = verbalizer.labels if verbalizer else tuple(str(name) for name in getattr(labels, "labels", labels))
+        given = labels.labels if isinstance(labels, Verbalizer) else labels
+        names = verbalizer.labels if verbalizer else tuple(str(name) for name in given)
         layout = soft_layout(complete, backbone.tokens)
         sources = _init_sources(config, backbone, complete, verbalizer, init_rows)
         kind = config.kind if isinstance(config, InitConfig) else "random"

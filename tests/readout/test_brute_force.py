@@ -13,13 +13,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tiny import DECODERS, ENCODER_DECODERS, ENCODERS, EXAMPLES, KINDS, WORDS, example, tiny_backbone, tiny_model
 from torch import Tensor
 
 from ptune.errors import VerbalizerError
 from ptune.inputs import Encoded, FillOrder
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer
+from tiny import DECODERS, ENCODER_DECODERS, ENCODERS, EXAMPLES, KINDS, WORDS, example, tiny_backbone, tiny_model
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 MIXED_WORDS = ("great", "terrible", "sports news", "不喜欢", "积极", "mediocre")
@@ -51,7 +51,10 @@ class Plain:
     @torch.no_grad()
     def log_probabilities(self, ids: Sequence[int], soft: Sequence[int], rows: Tensor | None, **arguments: Any) -> Tensor:
         """[S, V] of one sequence, in which token i is prompt row `soft[i]` where that is not negative."""
-        vectors = [self.model.get_input_embeddings()(torch.tensor(token)) if row < 0 else rows[row] for token, row in zip(ids, soft, strict=True)]
+        vectors = [
+            self.model.get_input_embeddings()(torch.tensor(token)) if row < 0 else rows[row]
+            for token, row in zip(ids, soft, strict=True)
+        ]
         return torch.log_softmax(self.model(inputs_embeds=torch.stack(vectors)[None], **arguments).logits[0], -1)
 
 
@@ -199,12 +202,28 @@ def test_a_terminator_is_scored_with_the_word() -> None:
     """With it a word may begin another."""
     with pytest.raises(VerbalizerError, match="beginning"):
         PromptModel.build(
-            backbone=tiny_backbone("llama"), template="{text} It was{mask}", labels={"a": "good", "b": "good news"}, method="hard"
+            backbone=tiny_backbone("llama"),
+            template="{text} It was{mask}",
+            labels={"a": "good", "b": "good news"},
+            method="hard",
         )
     labels = Verbalizer.parse({"a": "good", "b": "good news"}, length="sum", terminator=" .")
     model = PromptModel.build(backbone=tiny_backbone("llama"), template="{text} It was{mask}", labels=labels, method="hard")
     assert [model.backbone.tokens.tokenizer.decode(ids) for ids in model.answers.ids] == [" good .", " good news ."]
     check(model, "llama")
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
+def test_more_places_than_one_chunk(kind: str) -> None:
+    """Places are scored 64 at a time; a large batch must give what small ones give."""
+    model = one_word_each(kind, "{text}{soft:2} It was{mask} .", MIXED_WORDS)
+    prepared = model.prepare(EXAMPLES * 5)
+    with torch.no_grad():
+        batch = model.batch(prepared, range(25))
+        got = model(batch).scores
+    assert len(batch.reads.row) > 128
+    expected = torch.stack([brute_force(model, kind, row) for row in prepared.encoded[:5]])
+    torch.testing.assert_close(got, expected.repeat(5, 1), **TOLERANCE)
 
 
 TEMPLATE_OF_ANY_KIND = ["{text} It was{mask} .", "{text}{soft:2} It was{mask}", "{soft:1} {text}{soft:2}{mask}"]

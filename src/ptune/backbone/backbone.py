@@ -45,19 +45,21 @@ class Backbone:
         self._use_own_attention()
         self._trunk = model.get_encoder() if self.kind == "encoder-decoder" else model.base_model
         self._accepted = frozenset(inspect.signature(self._trunk.forward).parameters)
-        self.output = find_output_layer(model, self.kind)
+        self.output = self._find_output(name)
         self.spec = self._measure(name)
         self.fingerprint = fingerprint(model)
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """Number type of the weights."""
-        return next(self.model.parameters()).dtype
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
 
     def embed(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape E"]:
         """Token embeddings as they enter the first layer, the model's own scaling included."""
@@ -134,7 +136,7 @@ class Backbone:
         """The language-model head, or the error that says what to do without one."""
         if self.output is None:
             raise BackboneError(
-                f"{self.spec.name} has no language-model head, so it cannot score label words",
+                f"{self.spec.name} has no language-model head that fits, so it cannot score label words",
                 fix="use a linear head (head: linear) or a masked or causal language model",
             )
         return self.output
@@ -185,16 +187,41 @@ class Backbone:
                     setattr(layer, name, 0.0)
 
     def _use_own_attention(self) -> None:
+        """Models that do without SDPA have attention of their own kind (soft caps, sinks), which must stay theirs."""
         register()
         self._own_attention = True
         if self.model.config._attn_implementation == IMPLEMENTATION:
             return
-        try:
-            self.model.set_attn_implementation(IMPLEMENTATION)
-        except (ValueError, AttributeError, NotImplementedError) as error:
-            self._own_attention = False
-            if self.kind == "decoder":
-                notice(f"contexts cannot be kept for {self.model.config.model_type}: {error}")
+        reason = ""
+        if not getattr(self.model, "_supports_sdpa", True) or not _can_set_attention(self.model):
+            reason = "its attention cannot be replaced"
+        else:
+            try:
+                self.model.set_attn_implementation(IMPLEMENTATION)
+            except (ValueError, AttributeError, NotImplementedError) as error:
+                reason = str(error)
+        self._own_attention = not reason
+        if reason and self.kind == "decoder":
+            notice(f"contexts cannot be kept for {self.model.config.model_type}: {reason}")
+
+    def _find_output(self, name: str) -> OutputLayer | None:
+        """The output layer, tried on a few tokens against the model's own logits; None where it has none that fits."""
+        if self.model.get_output_embeddings() is None:
+            return None
+        ids = torch.arange(4, device=self.device)[None]
+        text = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        with torch.no_grad():
+            if self.kind == "encoder-decoder":
+                own = self.model(**text, decoder_input_ids=ids, use_cache=False)
+                answer = {"input_ids": ids, "encoder_hidden_states": own.encoder_last_hidden_state, "use_cache": False}
+                hidden = self.model.get_decoder()(**answer).last_hidden_state
+            else:
+                own = self.model(**text)
+                hidden = self._trunk(**text).last_hidden_state
+            found = find_output_layer(self.model, self.kind, hidden[0], own.logits[0])
+        if found is None:
+            notice(f"{name} computes its logits in a way that ptune does not know, so it cannot score label words")
+        return found
 
     def _measure(self, name: str) -> BackboneSpec:
         config = self.model.config.get_text_config()
@@ -251,6 +278,11 @@ def fingerprint(model: Any) -> str:
         rounded = parameter.detach().to(torch.bfloat16).contiguous().cpu()
         digest.update(rounded.view(torch.int16).numpy().data)
     return digest.hexdigest()
+
+
+def _can_set_attention(model: Any) -> bool:
+    """Asked first, because transformers only logs a warning where it cannot."""
+    return bool(getattr(type(model), "_can_set_attn_implementation", lambda: True)())
 
 
 def _position_offset(model: Any) -> int:

@@ -23,7 +23,7 @@ def context_bytes(backbone: Backbone, num_tokens: int) -> int:
     config = backbone.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * backbone.spec.num_layers * heads * size * num_tokens * backbone.dtype.itemsize
+    return int(2 * backbone.spec.num_layers * heads * size * num_tokens * backbone.dtype.itemsize)
 
 
 class KeptContexts:

@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
@@ -139,7 +139,7 @@ def _device(name: str) -> torch.device:
         has_mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
     try:
-        return cast(torch.device, torch.empty(0, device=name).device)
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise BackboneError(f"device {name!r} is not to be had here", where="device", fix="use auto or cpu") from error
 

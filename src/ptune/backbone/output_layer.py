@@ -1,12 +1,12 @@
 """From hidden states to word scores, for just the places and words that are asked for.
 
 In: final hidden states [U, D] and, if wanted, token ids. Out: logits [U, W] or [U, V]. A masked model's transform comes first;
-T5's tied scale and Gemma-style soft caps are applied. What an architecture does is found once, when the model is loaded, and
-checked against the model's own logits.
+T5's tied scale, Granite's and Cohere's factors and Gemma-style soft caps are applied. What an architecture does is found once,
+when the model is loaded, and checked against the model's own logits.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,11 +56,38 @@ class OutputLayer:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
-def find_output_layer(model: Any, kind: BackboneKind) -> OutputLayer | None:
-    """The output layer of a Hugging Face model, or None where it has none (a bare encoder)."""
+def find_output_layer(model: Any, kind: BackboneKind, hidden_UD: Tensor, own_UV: Tensor) -> OutputLayer | None:
+    """The output layer of a Hugging Face model, or None where its parts do not give the model's own logits.
+
+    Args:
+        model: a model with output embeddings.
+        kind: its kind.
+        hidden_UD, own_UV: final hidden states of a few tokens, and the model's logits there.
+    """
+    layer = _output_layer(model, kind)
+    for factor in _factors(model.config.get_text_config()):
+        scaled = replace(layer, scale=layer.scale * factor)
+        if _agree(scaled.logits(hidden_UD), own_UV):
+            return scaled
+    return None
+
+
+def _factors(config: Any) -> list[float]:
+    """What logits may be multiplied by; the same key multiplies in one architecture and divides in another."""
+    known = [getattr(config, key, None) for key in ("logit_scale", "logits_scaling", "lm_head_multiplier")]
+    numbers = [float(value) for value in known if isinstance(value, int | float) and value > 0]
+    return [1.0, *numbers, *(1 / value for value in numbers)]
+
+
+def _agree(mine_UV: Tensor, own_UV: Tensor) -> bool:
+    if mine_UV.shape != own_UV.shape:
+        return False
+    tolerance = 1e-3 if own_UV.dtype in (torch.float32, torch.float64) else 5e-2
+    return bool((mine_UV - own_UV).abs().max() <= tolerance * own_UV.abs().max())
+
+
+def _output_layer(model: Any, kind: BackboneKind) -> OutputLayer:
     decoder = model.get_output_embeddings()
-    if decoder is None:
-        return None
     config = model.config.get_text_config()
     transform = _masked_transform(model, decoder) if kind == "encoder" else _identity
     scale = config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else 1.0

@@ -6,7 +6,6 @@ are only there when the run trained them (`tune: lm` or `lm-head`).
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -61,7 +60,7 @@ class Bundle:
             fresh.chmod(0o755)
             if folder.exists():
                 shutil.rmtree(folder)
-            os.replace(fresh, folder)
+            fresh.replace(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 

@@ -5,6 +5,7 @@ Also here: label sets, few-shot samples, held-out rows, fingerprints, the descri
 """
 
 from ptune.data.describe import Conflict, Description, FieldStats, Lengths, Overlap, SplitStats, describe
+from ptune.data.encoding import decode
 from ptune.data.example import Example, FieldValue, LabelSet
 from ptune.data.labels import check_labels, label_set
 from ptune.data.names import did_you_mean, listed, nearest
@@ -23,6 +24,7 @@ __all__ = [
     "Source",
     "SplitStats",
     "check_labels",
+    "decode",
     "describe",
     "did_you_mean",
     "fingerprint",

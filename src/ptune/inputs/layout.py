@@ -271,7 +271,7 @@ class _DecoderPlan:
     """Decoder rows in the making: one with the prefix alone, and one for each word of several tokens."""
 
     def __init__(self, prefix: tuple[int, ...]) -> None:
-        self.prefix, self.rows, self.source = prefix, [], []
+        self.prefix = prefix
         self.rows: list[tuple[int, ...]] = []
         self.source: list[int] = []
 

@@ -32,6 +32,7 @@ class Tokens:
             raise BackboneError("the tokenizer is not a fast one", fix="save it with a tokenizer.json and load that")
         self.tokenizer = tokenizer
         self.kind = kind
+        self._special_ids = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self.start_ids, self.end_ids = _frame(tokenizer, kind, text_start)
         self.pad_id = _first(tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.slot_ids, self.decoder_ids = _slot(tokenizer, kind, decoder_start_id)
@@ -45,7 +46,21 @@ class Tokens:
         coded = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
         )
-        return tuple(coded["input_ids"]), tuple((start, end) for start, end in coded["offset_mapping"])
+        ids, offsets = coded["input_ids"], [(start, end) for start, end in coded["offset_mapping"]]
+        if not self._special_ids.isdisjoint(ids):
+            ids, offsets = self._apart(ids, offsets)
+        return tuple(ids), tuple(offsets)
+
+    def _apart(self, ids: list[int], offsets: list[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Spells special tokens letter by letter: Unigram tokenizers hold them as ordinary pieces too (T5's sentinels)."""
+        spelled: list[tuple[int, tuple[int, int]]] = []
+        for index, (start, end) in zip(ids, offsets, strict=True):
+            if index in self._special_ids:
+                letters = self.tokenizer.convert_tokens_to_ids(list(self.tokenizer.convert_ids_to_tokens(index)))
+                spelled += [(letter, (min(start + at, end), min(start + at + 1, end))) for at, letter in enumerate(letters)]
+            else:
+                spelled.append((index, (start, end)))
+        return [index for index, _ in spelled], [place for _, place in spelled]
 
     def word_ids(self, word: str, left: str = "") -> tuple[int, ...]:
         """Token ids of a label word as it stands behind `left` (a dummy prefix space of SentencePiece is avoided).
@@ -83,6 +98,8 @@ class Tokens:
             ids = range(first, min(first + 4096, len(self.tokenizer)))
             for index, piece in zip(ids, self.tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
                 word = piece.lstrip("Ġ▁") if piece else ""
+                if not word.isascii():  # a byte-level piece is no text: it may be half a character
+                    word = self.tokenizer.decode([index]).strip()
                 if index not in special and word.isalpha() and (len(word) > 2 or not word.isascii()):
                     chosen.append(index)
             if len(chosen) >= limit:

@@ -56,7 +56,8 @@ class Report:
         low, high = self.interval
         width = max(map(len, self.labels), default=5)
         lines = [
-            f"accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), macro-F1 {self.macro_f1:.3f}, {self.num_rows} rows"
+            f"accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), "
+            f"macro-F1 {self.macro_f1:.3f}, {self.num_rows} rows"
         ]
         for name, figures in self.classes.items():
             lines.append(
@@ -102,7 +103,7 @@ def wilson(num_right: int, num_rows: int) -> tuple[float, float]:
     share, z2 = num_right / num_rows, _Z95**2
     centre = (share + z2 / (2 * num_rows)) / (1 + z2 / num_rows)
     half = _Z95 / (1 + z2 / num_rows) * sqrt(share * (1 - share) / num_rows + z2 / (4 * num_rows**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def _figures(confusion: Sequence[Sequence[int]], index: int) -> ClassFigures:

@@ -83,11 +83,12 @@ class PTuningEncoded(PromptMethod):
                 else None
             )
             width = size // 2 * 2 if has_lstm else size
+            last = nn.Linear(size, size, dtype=start.dtype)
             self.mlp = nn.Sequential(
-                nn.Linear(width, size, dtype=start.dtype), nn.ReLU(), nn.Linear(size, size, dtype=start.dtype)
+                nn.Linear(width, size, dtype=start.dtype), nn.ReLU(), last
             )
-        nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.register_buffer("start", start.clone())
         self._embedding_rms = embedding_rms
 

@@ -8,7 +8,8 @@ log-probabilities; words of unequal length are corrected unless `length: sum` sa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,7 +45,7 @@ class Verbalizer:
     @classmethod
     def parse(
         cls,
-        labels: Mapping[str, str | Sequence[str] | Mapping[str, float]],
+        labels: Mapping[Any, Any],
         *,
         aggregate: Aggregate = "mean",
         length: LengthRule = "auto",
@@ -134,7 +135,7 @@ class Verbalizer:
 
     def _check_distinct(self, answers: AnswerWords, tokens: Tokens) -> None:
         order = sorted(range(len(answers)), key=lambda i: answers.ids[i])
-        for first, second in zip(order, order[1:], strict=False):
+        for first, second in pairwise(order):
             a, b = answers.ids[first], answers.ids[second]
             if a == b:
                 raise VerbalizerError(
@@ -144,7 +145,8 @@ class Verbalizer:
                 )
             if b[: len(a)] == a and tokens.kind != "encoder":
                 raise VerbalizerError(
-                    f"{answers.texts[first]!r} is the beginning of {answers.texts[second]!r} ({tokens.show(a)}, {tokens.show(b)})",
+                    f"{answers.texts[first]!r} is the beginning of {answers.texts[second]!r} "
+                    f"({tokens.show(a)}, {tokens.show(b)})",
                     where="labels",
                     fix='choose other words, or set terminator: "." so that the end of a word is scored too',
                 )

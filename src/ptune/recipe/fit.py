@@ -101,15 +101,17 @@ def run(
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
         replace(folder.recipe_path, recipe.to_yaml().encode())
-    result = None
+    result, losses = None, None
     settings = recipe.train_settings()
     if model.parameter_groups():
         say(_what_learns(model, backbone))
+        before = _loss(model, rows)
         result = train(
             model, rows, settings, seed=recipe.seed, validation=validation, folder=folder, resume=resume, listeners=listeners
         )
+        losses = (before, _loss(model, rows))
     report = judge_scores(model, judged, model.scores(model.prepare(judged))) if judged else None
-    task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, report))
+    task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, losses, report))
     if folder is not None:
         folder.write_json("summary.json", task.facts)
         task.save(folder.bundle_path)
@@ -255,6 +257,11 @@ def _zero_shot(model: PromptModel, train_rows: Sequence[Example], judged: Sequen
     return {"zero_shot": plain.to_dict(), "prior_corrected": corrected.to_dict()}
 
 
+def _loss(model: PromptModel, rows: Prepared) -> float:
+    """Mean loss over all training rows with the parameters as they are."""
+    return torch.nn.functional.cross_entropy(model.scores(rows), torch.tensor(rows.labels)).item()
+
+
 def _what_learns(model: PromptModel, backbone: Backbone) -> str:
     total = sum(parameter.numel() for parameter in backbone.model.parameters())
     line = f"training {model.num_trained:,} parameters ({100 * model.num_trained / total:.4f} % of {backbone.spec.name}'s {total:,})"
@@ -270,6 +277,7 @@ def _facts(
     splits: Splits,
     zero: Mapping[str, Any],
     result: TrainResult | None,
+    losses: tuple[float, float] | None,
     report: Report | None,
 ) -> dict[str, Any]:
     total = sum(parameter.numel() for parameter in model.backbone.model.parameters())
@@ -286,12 +294,12 @@ def _facts(
     }
     if model.answers is not None and model.verbalizer is not None:
         facts["word_length_rule"] = model.verbalizer.length_rule(model.answers)
-    if result is not None:
+    if result is not None and losses is not None:
         facts["training"] = {
             "steps": len(result.losses),
             "seconds": round(result.seconds, 2),
-            "first_loss": result.losses[0],
-            "last_loss": result.losses[-1],
+            "first_loss": losses[0],
+            "last_loss": losses[1],
             "best_step": result.best_step,
             "stopped_early": result.stopped_early,
         }

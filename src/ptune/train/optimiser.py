@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules by name.
 
-`adamw` is torch's. `adafactor` is transformers' with Lester's settings (constant rate, no scaling by the parameter's size, decay
-exponent 0.8, weight decay 1e-5 unless set): torch's own Adafactor always scales by the parameter's size.
+`adamw` is torch's. `adafactor` is transformers' with Lester's settings (constant rate, no scaling by the parameter's size,
+decay exponent 0.8, weight decay 1e-5 unless set): torch's own Adafactor always scales by the parameter's size.
 """
 
 import math
@@ -33,9 +33,10 @@ def build_optimiser(groups: list[dict[str, Any]], settings: TrainSettings) -> Op
 
         if settings.learning_rate is None:
             groups = [{**group, "lr": ADAFACTOR_RATE} if group["name"] == "prompt" else group for group in groups]
-        return Adafactor(
+        adafactor: Optimizer = Adafactor(
             groups, scale_parameter=False, relative_step=False, warmup_init=False, weight_decay=settings.weight_decay or 1e-5
-        )  # type: ignore[no-any-return]
+        )
+        return adafactor
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
 

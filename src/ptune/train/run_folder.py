@@ -5,7 +5,6 @@ Layout: `recipe.yaml`, `events.jsonl`, `state.pt` (parameters and optimiser, wri
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         fresh = self.state_path.with_suffix(".new")
         torch.save(dict(state), fresh)
-        os.replace(fresh, self.state_path)
+        fresh.replace(self.state_path)
 
     def load_state(self) -> dict[str, Any] | None:
         """The latest state, or None.
@@ -88,4 +87,4 @@ def replace(path: Path, content: bytes) -> None:
     """Writes a file beside and swaps it in."""
     fresh = path.with_name(path.name + ".new")
     fresh.write_bytes(content)
-    os.replace(fresh, path)
+    fresh.replace(path)

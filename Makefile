@@ -1,0 +1,41 @@
+# Everything a developer types. `make test` and `make demo` install what they need into .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ptune-installed
+
+.PHONY: demo demo-zh test check install clean
+
+install: $(STAMP)
+
+# torch first, from constraints.txt, so that nothing pulls a CUDA build.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,parquet,sklearn]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/ptune models pull smollm2-135m-q4
+	rm -rf runs/demo
+	$(BIN)/ptune train examples/reviews_en.yaml --out runs/demo
+	$(BIN)/ptune predict runs/demo/bundle "The hinge broke in a week and nobody answers." "Best film I have seen this year." "I expected worse, and was pleasantly surprised."
+
+demo-zh: install
+	$(BIN)/ptune models pull gemma-3-270m-q4
+	rm -rf runs/demo-zh
+	$(BIN)/ptune train examples/reviews_zh.yaml --out runs/demo-zh
+	$(BIN)/ptune predict runs/demo-zh/bundle "质量太差了，用了两天就坏了。" "物流很快，包装也很用心，非常满意！" "本来没抱希望，没想到这么好用。"
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+clean:
+	rm -rf $(VENV) build dist runs
