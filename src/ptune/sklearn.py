@@ -135,7 +135,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, Backbone):
-            return self.backbone
+            return self._loaded.setdefault(self.backbone.spec.name, self.backbone)
         if self.backbone not in self._loaded:
             self._loaded[self.backbone] = load_backbone(self.backbone)
         return self._loaded[self.backbone]

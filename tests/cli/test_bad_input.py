@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import RECIPE, Run
+from command_line import RECIPE, Run
 
 TRAIN = ("train", "recipe.yaml")
 
@@ -148,7 +148,7 @@ CASES = {
 @pytest.fixture(scope="session")
 def bundle(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained task on the tiny GPT-2."""
-    from conftest import BAD, GOOD, rows_of
+    from command_line import BAD, GOOD, rows_of
     from ptune import fit
 
     folder = tmp_path_factory.mktemp("run")

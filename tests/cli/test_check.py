@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from command_line import Run
 
 
 def test_shows_rows_words_and_the_length_rule(desk: Path, ptune: Run) -> None:

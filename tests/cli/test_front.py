@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import Run, write_rows
+from command_line import Run, write_rows
 from ptune import __version__
 from ptune.recipe import Recipe, read_recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import Ran, Run
+from command_line import Ran, Run
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -68,7 +68,7 @@ def test_dominant_script(text: str, script: str) -> None:
         ("{text}{mask}", "好", ""),
         ("{text}{mask}", "5", ""),
         ("{text} {mask}", "5", " "),
-        ("{text} {mask}", "好", " "),
+        ("{text} {mask}", "好", ""),
         ("{text}{soft:3}{mask}", "great", " "),
         ("{soft:3}{mask}", "great", " "),
         ("{soft:3}{mask}", "好", ""),

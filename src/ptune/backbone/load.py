@@ -55,6 +55,8 @@ def load_backbone(
     folder = _folder(name)
     start = text_start if text_start is not None else (known.text_start if known else None)
     model, tokenizer = _from_pretrained(folder, name, _DTYPES[dtype])
+    if name not in catalogue() and Path(name).expanduser().exists():
+        name = str(Path(name).expanduser().resolve())  # a bundle must find it from any folder
     return Backbone(model.to(_device(device)), tokenizer, name=name, text_start=start)
 
 

@@ -9,7 +9,7 @@ from ptune.data.encoding import decode
 from ptune.data.example import Example, FieldValue, LabelSet
 from ptune.data.labels import check_labels, label_set
 from ptune.data.names import did_you_mean, listed, nearest
-from ptune.data.readers import Source, load_splits, read_examples
+from ptune.data.readers import Source, has_splits, load_splits, read_examples
 from ptune.data.sampling import fingerprint, hold_out, sample_shots
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "did_you_mean",
     "fingerprint",
+    "has_splits",
     "hold_out",
     "label_set",
     "listed",

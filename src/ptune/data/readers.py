@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ptune.data.example import Example
 from ptune.data.hub import hub_tables, is_hub_id
-from ptune.data.names import did_you_mean, listed
+from ptune.data.names import did_you_mean, listed, nearest
 from ptune.data.rows import Reading, to_examples
 from ptune.data.tables import SUFFIXES, RowLike, Table, memory_table, read_table
 from ptune.errors import DataError
 
-__all__ = ["Source", "load_splits", "read_examples"]
+__all__ = ["Source", "has_splits", "load_splits", "read_examples"]
 
 Source = str | os.PathLike[str] | Iterable[RowLike]
 """A path, a hub id, or rows in memory: mappings, texts, `Example`s."""
@@ -101,12 +101,21 @@ def _loaders(source: Source, encoding: str | None, label: str | None) -> dict[st
         if path.is_dir():
             return _folder_loaders(path, encoding)
         return {None: [partial(read_table, path, encoding)]}
-    if isinstance(source, str) and is_hub_id(source) and not ("/" in source and _exists(path.parent)):
+    slip = "/" not in str(source) and nearest(str(source), [there.name for there in Path().iterdir()]) is not None
+    if isinstance(source, str) and is_hub_id(source) and not slip and not ("/" in source and _exists(path.parent)):
         loaders: dict[str | None, list[_Loader]] = {}
         for name, loader in hub_tables(source).items():
             loaders.setdefault(_canonical(name), []).append(loader)
         return loaders
     raise _no_such_file(path)
+
+
+def has_splits(source: Source) -> bool:
+    """Whether a split has to be named to read from `source`: a folder, or the id of a hub data set."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    path = Path(source).expanduser()
+    return path.is_dir() or (not _exists(path) and isinstance(source, str) and is_hub_id(source))
 
 
 def _rows_of(source: Iterable[RowLike]) -> Iterable[RowLike]:

@@ -18,7 +18,7 @@ import torch
 
 from ptune.backbone import Backbone, context_bytes, load_backbone
 from ptune.bundle import read_bundle
-from ptune.data import Example, LabelSet, check_labels, fingerprint, hold_out, read_examples, sample_shots
+from ptune.data import Example, LabelSet, check_labels, fingerprint, has_splits, hold_out, read_examples, sample_shots
 from ptune.errors import PromptError, RecipeError, TrainError, notice
 from ptune.inputs import PoolKind, trunk_start
 from ptune.model import Prepared, PromptModel
@@ -130,14 +130,13 @@ def read_splits(recipe: Recipe) -> Splits:
     def read(source: Any, split: str) -> tuple[Example, ...]:
         if source is None:
             return ()
-        is_folder = isinstance(source, str | Path) and Path(source).is_dir()
         rows = read_examples(
             source,
             fields=names,
             label=recipe.label,
             columns=recipe.columns,
             encoding=recipe.encoding,
-            split=split if is_folder else None,
+            split=split if has_splits(source) else None,
             require_label=True,
         )
         check_labels(rows, labels, every_class=split == "train")

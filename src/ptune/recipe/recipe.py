@@ -15,7 +15,7 @@ from ptune.data import did_you_mean
 from ptune.errors import PtuneError, RecipeError
 from ptune.inputs import FillOrder, PoolKind
 from ptune.model import Tune
-from ptune.prompt import parse_method
+from ptune.prompt import parse_method, registration
 from ptune.readout import Aggregate, LengthRule, Verbalizer
 from ptune.template import Template, resolve
 from ptune.train import TrainSettings
@@ -118,8 +118,8 @@ class Recipe(TrainSettings):
         except ValidationError as error:
             raise _recipe_error(error, where) from None
         try:
-            recipe.parsed_template()
-            parse_method(recipe.method)
+            method = parse_method(recipe.method)
+            registration(method).template(method, recipe.parsed_template())
             if recipe.head is None:
                 recipe.verbalizer()
         except PtuneError as error:
@@ -163,8 +163,12 @@ class Recipe(TrainSettings):
         return {key: _plain(getattr(self, key)) for key in type(self).model_fields if key in self.model_fields_set}
 
     def to_yaml(self) -> str:
-        """The recipe as a file."""
-        return yaml.safe_dump(self.to_dict(), allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+        """The recipe as a file that can be run from anywhere: paths that exist are written whole."""
+        values = self.to_dict()
+        for key in (*PATH_KEYS, "backbone"):
+            if isinstance(values.get(key), str) and Path(values[key]).exists():
+                values[key] = str(Path(values[key]).resolve())
+        return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
 
 
 def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -197,6 +201,9 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     values["backbone"] = _beside(values.get("backbone"), file.parent)
     if values["backbone"] is None:
         del values["backbone"]
+    if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
+        bundle = file.parent / str(values["method"]["init_bundle"])
+        values["method"] |= {"init_bundle": str(bundle)} if bundle.exists() else {}
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     return Recipe.of(values, where=str(file))

@@ -112,8 +112,9 @@ def train(
     result, first = TrainResult(), 0
     best = _Best()
     average = _Average(learned, settings.ema)
-    if resume and folder is not None and (state := folder.load_state()) is not None:
-        first = _restore(state, learned, optimiser, schedule, result, best, average)
+    if resume and folder is not None:
+        state = folder.load_state()
+        first = 0 if state is None else _restore(state, learned, optimiser, schedule, result, best, average)
         folder.rewind(first)
     started, before = time.perf_counter(), result.seconds
 

@@ -47,6 +47,8 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drops events later than a saved step, so that the resumed run's trace has no step twice."""
+        if not self.events_path.exists():
+            return
         kept = [event for event in self.events() if event.get("step", 0) <= step and event.get("event") != "end"]
         replace(self.events_path, "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept).encode())
 
