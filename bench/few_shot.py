@@ -2,10 +2,11 @@
 
     python bench/few_shot.py bench/specs/sst2_smollm2.yaml --data ../shared/data --out bench/results/sst2_smollm2.json
 
-A spec holds the keys of a recipe and `seeds`; `$DATA` in a path stands for --data. Each seed samples its own shots, trains on them
-alone (no validation rows) and is judged on the whole test file. The backbone is loaded once, and the test texts' contexts are
-computed once for all seeds where the backbone allows it, which changes nothing but the time. Finished seeds are kept when the
-script is called again.
+A spec holds the keys of a recipe and `seeds`; `$DATA` in a path stands for --data. Each seed samples its own shots, trains on
+them alone (no validation rows) and is judged on the whole test file: the hard template (zero_shot), the same with its prior
+taken out by the shots' texts (prior_corrected), the prompt as it was initialised, its prior taken out too (untrained_prompt),
+and the trained one. The backbone is loaded once, and the test texts' contexts are computed once for all seeds where the
+backbone allows it, which changes nothing but the time. Finished seeds are kept when the script is called again.
 """
 
 import argparse
@@ -25,9 +26,11 @@ import ptune
 from ptune.data import read_examples
 from ptune.model import Prepared
 from ptune.readout import log_prior
+from ptune.recipe import build_model, read_splits
 from ptune.task import judge_scores
 
 MAX_KEPT_BYTES = 8 << 30
+FIGURES = ("accuracy", "zero_shot", "prior_corrected", "untrained_prompt", "majority")
 
 
 def main() -> None:
@@ -70,10 +73,11 @@ def one_seed(spec: dict, backbone: ptune.Backbone, test: tuple, seed: int, share
     if "zero" not in shared:
         shared["zero"] = hard.scores(hard.prepare(test))
     recipe = ptune.Recipe.of({**spec, "backbone": backbone, "seed": seed})
-    from ptune.recipe import read_splits
-
-    shots = read_splits(recipe).train
+    splits = read_splits(recipe)
+    shots = splits.train
     prior = log_prior(hard.scores(hard.prepare(shots)))
+    untrained = build_model(recipe, backbone, splits)
+    start = judge_scores(model, test, untrained.scores(rows) - log_prior(untrained.scores(untrained.prepare(shots))))
     majority = max(sum(row.label == name for row in test) for name in task.labels) / len(test)
     return {
         "seed": seed,
@@ -82,6 +86,7 @@ def one_seed(spec: dict, backbone: ptune.Backbone, test: tuple, seed: int, share
         "macro_f1": tuned.macro_f1,
         "zero_shot": judge_scores(model, test, shared["zero"]).accuracy,
         "prior_corrected": judge_scores(model, test, shared["zero"] - prior).accuracy,
+        "untrained_prompt": start.accuracy,
         "majority": majority,
         "train_rows": len(shots),
         "test_rows": len(test),
@@ -106,7 +111,10 @@ def summary(runs: list[dict]) -> dict:
     out = {}
     for variant in dict.fromkeys(run["variant"] for run in runs):
         mine = [run for run in runs if run["variant"] == variant]
-        figures = {key: [run[key] for run in mine] for key in ("accuracy", "zero_shot", "prior_corrected", "majority")}
+        figures = {
+            key: [run[key] for run in mine]
+            for key in ("accuracy", "zero_shot", "prior_corrected", "untrained_prompt", "majority")
+        }
         out[variant] = {
             "num_seeds": len(mine),
             **{key: round(statistics.mean(values), 4) for key, values in figures.items()},

@@ -1,7 +1,7 @@
 """`PromptClassifier`: a prompted task as a scikit-learn estimator.
 
-In: texts (or rows of fields) and labels. Out: an estimator that clones, pickles and goes into `Pipeline` and `GridSearchCV`. The
-backbone is a name or a loaded `Backbone`; clones share one loaded backbone per name, so that folds do not load it again.
+In: texts (or rows of fields) and labels. Out: an estimator that clones, pickles and goes into `Pipeline` and `GridSearchCV`.
+The backbone is a name or a loaded `Backbone`; clones share one loaded backbone per name, so that folds do not load it again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.settings = settings
 
-    def fit(self, X: Any, y: ArrayLike) -> "PromptClassifier":  # noqa: N803
+    def fit(self, X: Any, y: ArrayLike) -> "PromptClassifier":
         """Learns from texts and labels.
 
         Args:
@@ -89,7 +89,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given = {_name(label): value for label, value in words.items()}
         labels: Any = list(name_of) if self.head else {name: given.get(name, [name]) for name in name_of}
         train = [{**row, "label": _name(target)} for row, target in zip(rows, targets.tolist(), strict=True)]
-        optional: dict[str, Any] = {"steps": self.steps, "learning_rate": self.learning_rate, "max_length": self.max_length, "head": self.head}
+        optional: dict[str, Any] = {
+            "steps": self.steps,
+            "learning_rate": self.learning_rate,
+            "max_length": self.max_length,
+            "head": self.head,
+        }
         self.task_: Task = fit(
             train=train,
             template=self.template,
@@ -103,21 +108,21 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities [rows, classes] in the order of `classes_`."""
         check_is_fitted(self)
         rows = self._rows(X)
         order = [_name(value) for value in self.classes_.tolist()]
         return np.array([[p.probabilities[name] for name in order] for p in self.task_.predict(rows)]).reshape(-1, len(order))
 
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each text, of the same type as in `fit`."""
         check_is_fitted(self)
         chosen = self.predict_proba(X).argmax(1)
         predicted: NDArray[Any] = self.classes_[chosen]
         return predicted
 
-    def _rows(self, X: Any) -> list[dict[str, Any]]:  # noqa: N803
+    def _rows(self, X: Any) -> list[dict[str, Any]]:
         """Texts as rows of the template's one field; rows stay rows, a column of texts is unpacked."""
         values = list(X.to_dict("records")) if hasattr(X, "to_dict") and hasattr(X, "columns") else list(X)
         names = Template.parse(self.template).field_names

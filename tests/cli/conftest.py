@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from command_line import BAD, GOOD, RECIPE, Ran, Run, rows_of, write_rows
 
+from command_line import BAD, GOOD, RECIPE, Ran, Run, rows_of, write_rows
 from ptune.cli import main
 from tiny import tiny_model, tiny_tokenizer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from pages import DOCS, PAGES, ROOT, Block, blocks
 
+from pages import DOCS, PAGES, ROOT, Block, blocks
 from ptune.backbone import catalogue
 from ptune.prompt import method_names, parse_method
 from ptune.prompt.rate import EMBEDDING_SHARE, ENCODER_RATE

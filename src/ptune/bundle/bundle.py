@@ -1,8 +1,8 @@
 """A trained task on disk: JSON and safetensors, a few kilobytes, nothing executable.
 
-`bundle.json` says what the task is (template, label words, method, which backbone with its content fingerprint, data fingerprint,
-figures, versions); `prompt.safetensors` holds the learned rows, a head if there is one, and the prior. The backbone's own weights
-are only there when the run trained them (`tune: lm` or `lm-head`).
+`bundle.json` says what the task is (template, label words, method, which backbone with its content fingerprint, data
+fingerprint, figures, versions); `prompt.safetensors` holds the learned rows, a head if there is one, and the prior. The
+backbone's own weights are only there when the run trained them (`tune: lm` or `lm-head`).
 """
 
 import json

@@ -117,7 +117,7 @@ def _tuned_copy(bundle: Bundle, backbone: Backbone) -> Backbone:
     """A copy of the backbone with the trained weights: the one handed in may serve other tasks."""
     model = copy.deepcopy(backbone.model)
     weights = {name[6:]: value for name, value in bundle.tuned.items() if name.startswith("model.")}
-    missing, unknown = model.load_state_dict(weights, strict=False)
+    _, unknown = model.load_state_dict(weights, strict=False)
     if unknown:
         raise BundleError(f"the bundle holds weights that the backbone lacks, such as {unknown[0]}")
     return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=backbone.text_start)

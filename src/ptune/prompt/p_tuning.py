@@ -84,9 +84,7 @@ class PTuningEncoded(PromptMethod):
             )
             width = size // 2 * 2 if has_lstm else size
             last = nn.Linear(size, size, dtype=start.dtype)
-            self.mlp = nn.Sequential(
-                nn.Linear(width, size, dtype=start.dtype), nn.ReLU(), last
-            )
+            self.mlp = nn.Sequential(nn.Linear(width, size, dtype=start.dtype), nn.ReLU(), last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.register_buffer("start", start.clone())

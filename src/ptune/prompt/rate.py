@@ -7,7 +7,7 @@ so a rate that is right for one is useless for another. Rule: a step moves a lea
 
 __all__ = ["EMBEDDING_SHARE", "ENCODER_RATE", "embedding_rate"]
 
-EMBEDDING_SHARE = 0.03
+EMBEDDING_SHARE = 0.01
 """Share of the embeddings' root mean square that one AdamW step moves a learned row by."""
 
 ENCODER_RATE = 1e-3

@@ -1,7 +1,18 @@
 """One run as data, and its execution."""
 
 from ptune.recipe.check import TemplateCheck, check_recipe
-from ptune.recipe.fit import Splits, fit, read_splits, run
+from ptune.recipe.fit import Splits, build_model, fit, read_splits, run
 from ptune.recipe.recipe import Recipe, parse_override, read_recipe
 
-__all__ = ["Recipe", "Splits", "TemplateCheck", "check_recipe", "fit", "parse_override", "read_recipe", "read_splits", "run"]
+__all__ = [
+    "Recipe",
+    "Splits",
+    "TemplateCheck",
+    "build_model",
+    "check_recipe",
+    "fit",
+    "parse_override",
+    "read_recipe",
+    "read_splits",
+    "run",
+]

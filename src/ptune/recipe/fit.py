@@ -1,7 +1,7 @@
 """Runs a recipe: read and check everything, load the model, measure zero-shot, train, measure again, save.
 
-In: a `Recipe` or its words. Out: a `Task`, whose `facts` say what the prompt gained. Nothing is written before all input has been
-read and checked; the test rows are only ever judged.
+In: a `Recipe` or its words. Out: a `Task`, whose `facts` say what the prompt gained. Nothing is written before all input has
+been read and checked; the test rows are only ever judged.
 """
 
 import resource
@@ -29,7 +29,7 @@ from ptune.recipe.recipe import Recipe
 from ptune.task import Task, judge_scores
 from ptune.train import Listener, RunFolder, TrainResult, replace, train
 
-__all__ = ["Splits", "fit", "read_splits", "run"]
+__all__ = ["Splits", "build_model", "fit", "read_splits", "run"]
 
 _SHARE_OF_FREE_MEMORY = 0.25
 _MIN_KEPT_TOKENS = 4
@@ -219,7 +219,7 @@ def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Exa
     rows = model.prepare(examples)
     if rows.num_cut:
         notice(
-            f"{rows.num_cut} of {len(rows)} training texts were shortened to {model.max_length} tokens; set max_length to change it"
+            f"{rows.num_cut} of {len(rows)} training texts were cut to {model.max_length} tokens (max_length)"
         )
     if recipe.keep_context is False or not model.layout.num_rows:
         return rows
@@ -231,9 +231,7 @@ def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Exa
         budget = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
         needed = context_bytes(model.backbone, num_tokens)
         if needed > budget:
-            notice(
-                f"the texts' contexts need {needed >> 20} MB, more than a quarter of free memory: they are computed anew in each step"
-            )
+            notice(f"the texts' contexts need {needed >> 20} MB, over a quarter of free memory: computed anew in each step")
             return rows
     started = time.perf_counter()
     kept = model.prepare(examples, keep_context=True)
@@ -263,7 +261,8 @@ def _loss(model: PromptModel, rows: Prepared) -> float:
 
 def _what_learns(model: PromptModel, backbone: Backbone) -> str:
     total = sum(parameter.numel() for parameter in backbone.model.parameters())
-    line = f"training {model.num_trained:,} parameters ({100 * model.num_trained / total:.4f} % of {backbone.spec.name}'s {total:,})"
+    share = 100 * model.num_trained / total
+    line = f"training {model.num_trained:,} parameters ({share:.4f} % of {backbone.spec.name}'s {total:,})"
     if model.tune in ("lm", "lm-head"):
         heavy = total if model.tune == "lm" else model.backbone.require_output().weight.numel()
         line += f"; the bundle will hold them and weigh about {heavy * 4 >> 20} MB"

@@ -1,8 +1,8 @@
 """The training loop, the only one: every method, readout and strategy goes through it.
 
 In: a `PromptModel`, prepared rows, settings. Out: `TrainResult`, with the model left at its best or last parameters. Reads from
-top to bottom: set up, resume, step, look at validation, save, finish. Every random choice is a function of the seed and the step,
-so that a run that was killed and resumed gives the same losses and the same bytes.
+top to bottom: set up, resume, step, look at validation, save, finish. Every random choice is a function of the seed and the
+step, so that a run that was killed and resumed gives the same losses and the same bytes.
 """
 
 import time

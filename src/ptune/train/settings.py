@@ -50,10 +50,10 @@ class TrainSettings(BaseModel):
     keep_context: bool | Literal["auto"] = "auto"
 
     def num_steps(self, num_rows: int) -> int:
-        """Optimiser steps for so many training rows: as set, else 12 passes, at least 60 and at most 1,000 steps."""
+        """Optimiser steps for so many training rows: as set, else 12 passes, at least 80 and at most 1,000 steps."""
         per_epoch = max(1, -(-num_rows // (self.batch_size * self.accumulate)))
         if self.steps is not None:
             return self.steps
         if self.epochs is not None:
             return self.epochs * per_epoch
-        return min(1000, max(60, 12 * per_epoch))
+        return min(1000, max(80, 12 * per_epoch))
