@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ptune-installed
 
-.PHONY: demo demo-zh test check install clean
+.PHONY: demo demo-zh test check wheel-check install clean
 
 install: $(STAMP)
 
@@ -36,6 +36,16 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+# Builds the wheel, installs it into an empty venv in a folder of its own, and trains the demo there for a few steps.
+wheel-check: install
+	rm -rf build dist /tmp/ptune-wheel && mkdir -p /tmp/ptune-wheel
+	$(BIN)/python -m build --wheel --outdir dist
+	$(PYTHON) -m venv /tmp/ptune-wheel/venv
+	/tmp/ptune-wheel/venv/bin/python -m pip install --quiet -c constraints.txt torch
+	/tmp/ptune-wheel/venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cp -r examples /tmp/ptune-wheel/examples
+	cd /tmp/ptune-wheel && venv/bin/ptune train examples/reviews_en.yaml --set steps=10 --set test=null && venv/bin/ptune predict runs/reviews_en/bundle "A joy from start to end."
 
 clean:
 	rm -rf $(VENV) build dist runs

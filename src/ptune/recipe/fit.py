@@ -218,9 +218,7 @@ def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Exa
     """Tokenised training rows, with kept contexts where that is exact, worth it and fits into memory."""
     rows = model.prepare(examples)
     if rows.num_cut:
-        notice(
-            f"{rows.num_cut} of {len(rows)} training texts were cut to {model.max_length} tokens (max_length)"
-        )
+        notice(f"{rows.num_cut} of {len(rows)} training texts were cut to {model.max_length} tokens (max_length)")
     if recipe.keep_context is False or not model.layout.num_rows:
         return rows
     refusal = model.why_not_keep()

@@ -5,7 +5,7 @@ In: rows of data (`prepare`), then batches of them. Out: `Outcome` with label sc
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -29,10 +29,10 @@ from ptune.inputs import (
     soft_layout,
     trunk_start,
 )
+from ptune.model.parts import Outcome, Prepared, checked_length, init_sources
 from ptune.objective import classification_loss
 from ptune.prompt import (
     InitConfig,
-    InitSources,
     MethodConfig,
     PromptMethod,
     PromptSetup,
@@ -44,53 +44,11 @@ from ptune.prompt import (
 from ptune.readout import HEAD_RATE, LinearHead, Verbalizer, pet_scores, word_scores
 from ptune.template import Template
 
-__all__ = ["Outcome", "Prepared", "PromptModel", "Tune"]
+__all__ = ["PromptModel", "Tune"]
 
 Tune = Literal["frozen", "lm", "lm-head", "task-head"]
 LM_RATE = 1e-5
 LM_HEAD_RATE = 1e-4
-_DEFAULT_MAX_LENGTH = 256
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one batch gave.
-
-    Args:
-        scores: [B, C] label scores; softmax of them are the probabilities.
-        loss: mean loss, or None where no labels were known.
-    """
-
-    scores: Float[Tensor, "B C"]
-    loss: Tensor | None = None
-
-    @property
-    def probabilities(self) -> Float[Tensor, "B C"]:
-        """softmax over labels."""
-        return torch.softmax(self.scores, 1)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows ready to be batched.
-
-    Args:
-        encoded: tokens of each row.
-        labels: class numbers, -1 where unknown.
-        contexts: kept keys and values of each row's constant beginning, or None.
-    """
-
-    encoded: tuple[Encoded, ...]
-    labels: tuple[int, ...]
-    contexts: KeptContexts | None = None
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    @property
-    def num_cut(self) -> int:
-        """How many rows were shortened to fit."""
-        return sum(row.num_cut > 0 for row in self.encoded)
 
 
 class PromptModel(nn.Module):
@@ -145,7 +103,7 @@ class PromptModel(nn.Module):
         if verbalizer is not None:
             backbone.require_output()
             self.answers = verbalizer.answers(template, backbone.tokens)
-        self.max_length = _checked_length(backbone, max_length)
+        self.max_length = checked_length(backbone, max_length)
         if isinstance(start, PromptMethod):
             self.prompt: PromptMethod = start
         else:
@@ -201,7 +159,7 @@ class PromptModel(nn.Module):
         given = labels.labels if isinstance(labels, Verbalizer) else labels
         names = verbalizer.labels if verbalizer else tuple(str(name) for name in given)
         layout = soft_layout(complete, backbone.tokens)
-        sources = _init_sources(config, backbone, complete, verbalizer, init_rows)
+        sources = init_sources(config, backbone, complete, verbalizer, init_rows)
         kind = config.kind if isinstance(config, InitConfig) else "random"
         start = torch.zeros(0, backbone.spec.embedding_size)
         if layout.num_rows:
@@ -421,39 +379,3 @@ class PromptModel(nn.Module):
                     where="template",
                     fix="move {mask} behind the text",
                 )
-
-
-def _checked_length(backbone: Backbone, max_length: int | None) -> int:
-    positions = backbone.spec.max_positions
-    if max_length is None:
-        return min(_DEFAULT_MAX_LENGTH, positions or _DEFAULT_MAX_LENGTH)
-    if positions is not None and max_length > positions:
-        raise TemplateError(
-            f"max_length is {max_length}, but {backbone.spec.name} has {positions} positions for prompt and text together",
-            where="max_length",
-            fix=f"use at most {positions}",
-        )
-    return max_length
-
-
-def _init_sources(
-    config: MethodConfig, backbone: Backbone, template: Template, verbalizer: Verbalizer | None, init_rows: Tensor | None
-) -> InitSources:
-    tokens = backbone.tokens
-    if not isinstance(config, InitConfig):
-        return InitSources(frequent_ids=())
-    label_ids: list[tuple[int, ...]] = []
-    if config.kind == "labels":
-        if verbalizer is None:
-            raise VerbalizerError("init: labels needs label words", where="method.init")
-        answers = verbalizer.answers(template, tokens)
-        for number in range(answers.num_classes):
-            label_ids.append(
-                tuple(i for ids, owner in zip(answers.ids, answers.label, strict=True) if owner == number for i in ids)
-            )
-    return InitSources(
-        frequent_ids=tokens.frequent_words(),
-        text_ids=tokens.ids(config.init_text) if config.init_text else (),
-        label_ids=label_ids,
-        bundle_rows=init_rows,
-    )
