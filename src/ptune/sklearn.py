@@ -152,6 +152,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.no_validation = True
         return tags
 
+    def __sklearn_clone__(self) -> "PromptClassifier":
+        """A fresh estimator with the same settings; a loaded backbone is shared, never copied."""
+        return type(self)(**self.get_params(deep=False))
+
     def __getstate__(self) -> dict[str, Any]:
         """The bundle and the backbone's name in place of the model itself."""
         state = dict(super().__getstate__())

@@ -1,0 +1,16 @@
+"""The public surface: every exported name exists, and `import ptune` is light."""
+
+import subprocess
+import sys
+
+import ptune
+
+
+def test_exported_names_exist() -> None:
+    assert all(getattr(ptune, name) is not None for name in ptune.__all__)
+    assert set(ptune.__all__) <= set(dir(ptune))
+
+
+def test_importing_ptune_loads_no_torch() -> None:
+    code = "import sys, ptune, ptune.template, ptune.data; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,32 @@
+"""The default learning rate: a user who sets nothing gets a prompt that learns, on models whose embeddings differ in size."""
+
+import pytest
+from tiny import build_backbone, tiny_backbone
+
+import ptune
+from ptune.prompt import embedding_rate
+
+TEXTS = {"good": ["The film was great", "a good story", "What a good day"], "bad": ["the plot was bad", "It was bad", "a bad film"]}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama", "gemma3", "t5"])
+@pytest.mark.parametrize("encoder", ["embedding", "mlp", "lstm"])
+def test_the_default_rate_learns(kind: str, encoder: str) -> None:
+    rows = [{"text": text, "label": label} for label, texts in TEXTS.items() for text in texts]
+    task = ptune.fit(
+        train=rows,
+        template="{text}{soft:5} It was{mask}",
+        labels={"good": ["good"], "bad": ["bad"]},
+        method={"name": "p-tuning", "encoder": encoder},
+        backbone=tiny_backbone(kind),
+        steps=120,
+    )
+    training = task.facts["training"]
+    assert training["last_loss"] < 0.9 * training["first_loss"]
+
+
+def test_the_rate_follows_the_size_of_the_embeddings() -> None:
+    small, large = build_backbone("gpt2"), build_backbone("gpt2")
+    large.model.get_input_embeddings().weight.data.mul_(50)
+    again = type(large)(large.model, large.tokens.tokenizer, name="large")
+    assert embedding_rate(again.spec.embedding_rms) == pytest.approx(50 * embedding_rate(small.spec.embedding_rms), rel=1e-4)

@@ -1,0 +1,34 @@
+"""Figures that the project states come from committed runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
+
+
+def test_the_readme_tables_are_written_from_the_results() -> None:
+    subprocess.run([sys.executable, ROOT / "bench" / "table.py", "--check"], check=True)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results_say_how_they_came_to_be(path: Path) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert {"command", "spec", "commit", "machine", "versions", "backbone", "summary", "runs"} <= content.keys()
+    for run in content["runs"]:
+        assert {"seed", "accuracy", "interval", "zero_shot", "prior_corrected", "training"} <= run.keys()
+    for variant, mean in content["summary"].items():
+        mine = [run["accuracy"] for run in content["runs"] if run["variant"] == variant]
+        assert mean["num_seeds"] == len(mine) and mean["accuracy"] == pytest.approx(sum(mine) / len(mine), abs=1e-4)
+
+
+def test_the_encoders_learn_as_their_specification_asks() -> None:
+    summary = json.loads((ROOT / "bench" / "results" / "sst2_minilm_encoders.json").read_text(encoding="utf-8"))["summary"]
+    for variant in ("embedding", "mlp", "lstm"):
+        figures = summary[variant]
+        assert figures["num_seeds"] == 5 and figures["loss_ratio_worst"] < 0.5
+        assert figures["accuracy"] >= figures["majority"] + 0.10

@@ -1,0 +1,162 @@
+"""A task in memory and on disk: predictions, reports, bundles that hold no more than they must."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import build_backbone, tiny_backbone
+
+import ptune
+from ptune.bundle import read_bundle
+from ptune.errors import BundleError, DataError
+from ptune.task import inspect_task
+
+
+@pytest.fixture(scope="module")
+def task() -> ptune.Task:
+    rows = [{"text": f"the film was {word} {n}", "label": word} for n in range(4) for word in ("good", "bad")]
+    return ptune.fit(
+        train=rows,
+        template="{text}{soft:3} It was{mask}",
+        labels={"good": ["good"], "bad": ["bad"]},
+        backbone=tiny_backbone("llama"),
+        steps=8,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama", "gemma3", "t5"])
+@pytest.mark.parametrize("method", ["hard", "prompt-tuning", "p-tuning", "mlp", "lstm", "head"])
+def test_saved_and_loaded_scores_are_equal(kind: str, method: str, tmp_path: Path) -> None:
+    rows = [{"text": f"the film was {word} {n}", "label": word} for n in range(2) for word in ("good", "bad")]
+    words: dict = {
+        "hard": {"method": "hard", "template": "{text} It was{mask}"},
+        "prompt-tuning": {"method": {"name": "prompt-tuning", "num_tokens": 3}, "template": "{text} It was{mask}"},
+        "p-tuning": {"template": "{text}{soft:2 id=a} It{soft id=a} was{mask}"},
+        "mlp": {"method": {"name": "p-tuning", "encoder": "mlp"}, "template": "{text}{soft:3} It was{mask}"},
+        "lstm": {"method": {"name": "p-tuning", "encoder": "lstm"}, "template": "{text}{soft:3} It was{mask}"},
+        "head": {"template": "{text}{soft:3}", "head": "linear"},
+    }[method]
+    backbone = tiny_backbone(kind)
+    task = ptune.fit(train=rows, labels={"good": ["good"], "bad": ["bad"]}, backbone=backbone, steps=3, **words)
+    folder = task.save(tmp_path / "bundle")
+    loaded = ptune.load(folder, backbone=backbone)
+    examples = task.examples(["a great day", "", "It was bad " * 5])
+    assert torch.equal(task.scores(examples), loaded.scores(examples))
+    tensors = load_file(folder / "prompt.safetensors")
+    assert max(tensor.numel() for tensor in tensors.values()) < backbone.spec.vocab_size * backbone.spec.embedding_size / 4
+    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "prompt.safetensors"]
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    rows = [{"text": f"a {word} day", "label": word} for word in ("good", "bad")]
+    words: dict = {"train": rows, "template": "{text}{soft:3} It was{mask}", "labels": {"good": ["good"], "bad": ["bad"]}}
+    for name in ("one", "two"):
+        ptune.fit(**words, backbone=tiny_backbone("gemma3"), steps=4, seed=5).save(tmp_path / name)
+    ptune.fit(**words, backbone=tiny_backbone("gemma3"), steps=4, seed=6).save(tmp_path / "three")
+    one, two, three = ((tmp_path / name / "prompt.safetensors").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_a_bundle_for_another_backbone_is_refused_with_both_names(task: ptune.Task, tmp_path: Path) -> None:
+    task.save(tmp_path / "bundle")
+    other = tiny_backbone("gpt2")
+    with pytest.raises(BundleError) as caught:
+        ptune.load(tmp_path / "bundle", backbone=other)
+    assert task.model.backbone.spec.name in str(caught.value) and other.spec.name in str(caught.value)
+
+
+def test_loading_onto_a_loaded_backbone_is_quick(task: ptune.Task, tmp_path: Path) -> None:
+    task.save(tmp_path / "bundle")
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        ptune.load(tmp_path / "bundle", backbone=task.model.backbone)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.05
+
+
+def test_saving_over_a_folder_of_something_else_is_refused(task: ptune.Task, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="not empty"):
+        task.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    task.save(tmp_path / "bundle")
+    task.save(tmp_path / "bundle")  # a bundle may be replaced
+
+
+@pytest.mark.parametrize("damage", ["card", "keys", "format", "tensors", "gone"])
+def test_damaged_bundles_are_named(task: ptune.Task, tmp_path: Path, damage: str) -> None:
+    folder = task.save(tmp_path / "bundle")
+    card = folder / "bundle.json"
+    if damage == "card":
+        card.write_text("{not json")
+    elif damage == "keys":
+        card.write_text("{}")
+    elif damage == "format":
+        card.write_text(json.dumps({**json.loads(card.read_text()), "format": 99}))
+    elif damage == "tensors":
+        (folder / "prompt.safetensors").write_bytes(b"\x00" * 20)
+    else:
+        card.unlink()
+    with pytest.raises(BundleError) as caught:
+        read_bundle(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_predictions_and_reports(task: ptune.Task) -> None:
+    texts = ["the film was good", {"text": "the film was bad", "id": 7}]
+    predictions = task.predict(texts)
+    assert [sum(p.probabilities.values()) for p in predictions] == pytest.approx([1, 1], abs=1e-5)
+    assert all(p.label == max(p.probabilities, key=p.probabilities.get) for p in predictions)
+    assert task.predict([]) == []
+    report = task.evaluate([{"text": "the film was good", "label": "good"}, {"text": "the film was bad", "label": "bad"}])
+    assert report.num_rows == 2 and 0 <= report.accuracy <= 1 and report.to_dict()["labels"] == ("good", "bad")
+    with pytest.raises(DataError, match="list of texts"):
+        task.predict("one text")
+    with pytest.raises(DataError, match="neither a text nor a row"):
+        task.predict([3])
+    with pytest.raises(DataError, match="row 2"):
+        task.evaluate([{"text": "x", "label": "good"}, {"text": "y", "label": "ugly"}])
+
+
+def test_streaming_gives_the_same_as_predicting(task: ptune.Task) -> None:
+    texts = [f"the film was {n}" for n in range(30)]
+    for one, other in zip(task.stream(iter(texts)), task.predict(texts), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def test_inspection_finds_the_words_that_a_prompt_starts_from() -> None:
+    rows = [{"text": f"a {word} day", "label": word} for word in ("good", "bad")]
+    task = ptune.fit(
+        train=rows,
+        template='{text}{soft:"the story"} It was{mask}',
+        labels={"good": ["good"], "bad": ["bad"]},
+        backbone=build_backbone("gpt2"),
+        steps=1,
+        learning_rate=1e-6,
+    )
+    found = inspect_task(task, task.model and ptune.read_examples(rows, require_label=True))
+    ids = task.model.backbone.tokens.ids("the story")
+    assert [token.nearest[0][0] for token in found.tokens] == task.model.backbone.tokens.show(ids)
+    assert all(token.nearest[0][1] == pytest.approx(1, abs=1e-3) and token.drop is not None for token in found.tokens)
+    assert "It was{mask}" in found.drawing
+
+
+def test_initialising_from_another_task(task: ptune.Task, tmp_path: Path) -> None:
+    task.save(tmp_path / "source")
+    method = {"name": "p-tuning", "init": "bundle", "init_bundle": str(tmp_path / "source")}
+    rows = [{"text": f"a {word} day", "label": word} for word in ("good", "bad")]
+    words: dict = {"train": rows, "labels": {"good": ["good"], "bad": ["bad"]}, "method": method, "steps": 1}
+    heir = ptune.fit(
+        **words, template="{text}{soft:3} All in all it was{mask}", backbone=task.model.backbone, learning_rate=1e-9
+    )
+    assert torch.allclose(heir.model.prompt().rows, task.model.prompt().rows, atol=1e-6)
+    with pytest.raises(ptune.PtuneError, match="3 rows"):
+        ptune.fit(**words, template="{text}{soft:4} It was{mask}", backbone=task.model.backbone)
+    with pytest.raises(ptune.PtuneError, match="learned on"):
+        ptune.fit(**words, template="{text}{soft:3} It was{mask}", backbone=tiny_backbone("gpt2"))
