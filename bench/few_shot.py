@@ -49,19 +49,20 @@ def main() -> None:
     backbone = ptune.load_backbone(spec.pop("backbone"))
     test = read_examples(spec.pop("test"), require_label=True)[: options.rows]
     done = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
+    starts: dict = {}
     for variant, changes in variants.items():
         shared: dict[str, object] = {}
         for seed in seeds:
             if any(run["seed"] == seed and run["variant"] == variant for run in done):
                 continue
-            done.append({"variant": variant, **one_seed({**spec, **changes}, backbone, test, seed, shared)})
+            done.append({"variant": variant, **one_seed({**spec, **changes}, backbone, test, seed, shared, starts)})
             write(options, done, backbone)
             print(json.dumps(done[-1]), flush=True)
     write(options, done, backbone)
     print(json.dumps(summary(done), indent=1))
 
 
-def one_seed(spec: dict, backbone: ptune.Backbone, test: tuple, seed: int, shared: dict) -> dict:
+def one_seed(spec: dict, backbone: ptune.Backbone, test: tuple, seed: int, shared: dict, starts: dict) -> dict:
     """Trains and judges one seed."""
     started = time.perf_counter()
     task = ptune.fit(**spec, backbone=backbone, seed=seed)
@@ -76,8 +77,10 @@ def one_seed(spec: dict, backbone: ptune.Backbone, test: tuple, seed: int, share
     splits = read_splits(recipe)
     shots = splits.train
     prior = log_prior(hard.scores(hard.prepare(shots)))
-    untrained = build_model(recipe, backbone, splits)
-    start = judge_scores(model, test, untrained.scores(rows) - log_prior(untrained.scores(untrained.prepare(shots))))
+    if ("start", seed) not in starts:  # the same for every encoder of the prompt, so worked out once per seed
+        untrained = build_model(recipe, backbone, splits)
+        scores = untrained.scores(rows) - log_prior(untrained.scores(untrained.prepare(shots)))
+        starts["start", seed] = judge_scores(model, test, scores).accuracy
     majority = max(sum(row.label == name for row in test) for name in task.labels) / len(test)
     return {
         "seed": seed,
@@ -86,7 +89,7 @@ def one_seed(spec: dict, backbone: ptune.Backbone, test: tuple, seed: int, share
         "macro_f1": tuned.macro_f1,
         "zero_shot": judge_scores(model, test, shared["zero"]).accuracy,
         "prior_corrected": judge_scores(model, test, shared["zero"] - prior).accuracy,
-        "untrained_prompt": start.accuracy,
+        "untrained_prompt": starts["start", seed],
         "majority": majority,
         "train_rows": len(shots),
         "test_rows": len(test),

@@ -13,19 +13,17 @@ BEGIN, END = "<!-- results: written by bench/table.py -->", "<!-- end of results
 ROWS = [
     ("sst2_smollm2", "", "SST-2", "SmolLM2-135M", "p-tuning"),
     ("zh_shopping_gemma", "", "zh_shopping_reviews", "Gemma 3 270M", "p-tuning"),
-    ("sst2_minilm_encoders", "embedding", "SST-2", "MiniLM (masked)", "p-tuning, embedding"),
-    ("sst2_minilm_encoders", "mlp", "SST-2", "MiniLM (masked)", "p-tuning, mlp"),
-    ("sst2_minilm_encoders", "lstm", "SST-2", "MiniLM (masked)", "p-tuning, lstm"),
+    ("sst2_minilm_encoders", "embedding", "SST-2", "MiniLM (masked)", "p-tuning"),
 ]
 HEADS = {
     "README.md": (
-        "Accuracy on the whole test file; mean of 5 seeds, each with its own shots and no validation rows "
-        "(deviation in brackets). *Prior out*: the model's own preference among the label words is taken out. "
+        "Accuracy on the whole test file; mean over seeds, each with its own shots and no validation rows "
+        "(deviation and number of seeds in brackets). *Prior out*: the model's own preference among the label words is taken out. "
         "*Untrained*: the prompt as it starts, prior out. Training time on two CPU cores.",
         "data | model | method | labelled | zero-shot | prior out | untrained | **trained** | parameters | training",
     ),
     "README.zh-CN.md": (
-        "整个测试文件上的准确率，5 个随机种子的平均（括号内为标准差），每个种子各自抽样，不用验证集。*去先验*：去掉模型对标签词"
+        "整个测试文件上的准确率，多个随机种子的平均（括号内为标准差和种子数），每个种子各自抽样，不用验证集。*去先验*：去掉模型对标签词"
         "自身的偏好。*未训练*：提示的初始状态（已去先验）。训练时间为两个 CPU 核。",
         "数据 | 模型 | 方法 | 标注数 | 零样本 | 去先验 | 未训练 | **训练后** | 参数 | 训练",
     ),
@@ -42,7 +40,8 @@ def table(readme: str) -> str:
         mean = content["summary"][variant]
         run = next(run for run in content["runs"] if run["variant"] == variant)
         figures = [f"{mean[key]:.3f}" for key in ("zero_shot", "prior_corrected", "untrained_prompt")]
-        trained = f"**{mean['accuracy']:.3f}** ({mean['deviation']:.3f})"
+        spread = "" if mean["deviation"] is None else f"{mean['deviation']:.3f}, "
+        trained = f"**{mean['accuracy']:.3f}** ({spread}{mean['num_seeds']})"
         cells = [data, model, method, str(run["train_rows"]), *figures, trained, f"{run['trained_parameters']:,}"]
         lines.append("| " + " | ".join([*cells, f"{mean['train_seconds']:.0f} s"]) + " |")
     return "\n".join(lines)

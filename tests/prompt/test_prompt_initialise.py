@@ -157,7 +157,7 @@ def test_learning_rates_are_in_units_of_the_embeddings() -> None:
         )
         return model.parameter_groups()[0]["lr"]
 
-    assert rate(small) == embedding_rate(small.spec.embedding_rms)
+    assert rate(small) == embedding_rate(small.spec)
     assert rate(large) / rate(small) == pytest.approx(large.spec.embedding_rms / small.spec.embedding_rms)
     assert rate(large, encoder="lstm") == rate(small, encoder="lstm")
 

@@ -29,4 +29,4 @@ def test_the_rate_follows_the_size_of_the_embeddings() -> None:
     small, large = build_backbone("gpt2"), build_backbone("gpt2")
     large.model.get_input_embeddings().weight.data.mul_(50)
     again = type(large)(large.model, large.tokens.tokenizer, name="large")
-    assert embedding_rate(again.spec.embedding_rms) == pytest.approx(50 * embedding_rate(small.spec.embedding_rms), rel=1e-4)
+    assert embedding_rate(again.spec) == pytest.approx(50 * embedding_rate(small.spec), rel=1e-4)

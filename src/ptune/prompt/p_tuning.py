@@ -14,10 +14,10 @@ from jaxtyping import Float
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from ptune.inputs import PromptState
+from ptune.inputs import BackboneSpec, PromptState
 from ptune.prompt.initialise import InitConfig
 from ptune.prompt.method import PromptMethod, PromptSetup, needs_soft, register
-from ptune.prompt.rate import ENCODER_RATE, embedding_rate
+from ptune.prompt.rate import ENCODER_RATE, embedding_rate, encoder_scale
 
 __all__ = ["PTuning", "PTuningConfig", "PTuningEncoded"]
 
@@ -43,13 +43,13 @@ class PTuning(PromptMethod):
 
     Args:
         start: [P, E].
-        embedding_rms: the embeddings' size, unit of the learning rate.
+        spec: the backbone's sizes, which decide the learning rate.
     """
 
-    def __init__(self, start: Float[Tensor, "P E"], embedding_rms: float) -> None:
+    def __init__(self, start: Float[Tensor, "P E"], spec: BackboneSpec) -> None:
         super().__init__()
         self.rows = nn.Parameter(start.clone())
-        self._embedding_rms = embedding_rms
+        self._rate = embedding_rate(spec)
 
     def forward(self) -> PromptState:
         """The rows as they are."""
@@ -58,20 +58,20 @@ class PTuning(PromptMethod):
     @property
     def learning_rate(self) -> float:
         """See `prompt/rate.py`."""
-        return embedding_rate(self._embedding_rms)
+        return self._rate
 
 
 class PTuningEncoded(PromptMethod):
-    """Rows made by an encoder: start + rms * MLP(z), or start + rms * MLP(BiLSTM(z)), z ~ N(0, 1) learned too.
+    """Rows made by an encoder: start + scale * MLP(z), or start + scale * MLP(BiLSTM(z)), z ~ N(0, 1) learned too.
 
     Args:
         start: [P, E], kept as a constant.
-        embedding_rms: scale of the encoder's output.
+        spec: the backbone's sizes; its embeddings' size is the scale of the encoder's output.
         has_lstm: whether the two-layer BiLSTM comes before the MLP.
         seed: of the encoder's initial weights.
     """
 
-    def __init__(self, start: Float[Tensor, "P E"], embedding_rms: float, *, has_lstm: bool, seed: int) -> None:
+    def __init__(self, start: Float[Tensor, "P E"], spec: BackboneSpec, *, has_lstm: bool, seed: int) -> None:
         super().__init__()
         size = start.shape[1]
         with torch.random.fork_rng(devices=[]):
@@ -88,7 +88,7 @@ class PTuningEncoded(PromptMethod):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.register_buffer("start", start.clone())
-        self._embedding_rms = embedding_rms
+        self._scale = encoder_scale(spec)
 
     def forward(self) -> PromptState:
         """[P, E] from the whole encoder; inference needs only this output."""
@@ -96,7 +96,7 @@ class PTuningEncoded(PromptMethod):
         if self.lstm is not None:
             hidden = self.lstm(hidden[None])[0][0]
         assert isinstance(self.start, Tensor)
-        return PromptState(rows=self.start + self._embedding_rms * self.mlp(hidden))
+        return PromptState(rows=self.start + self._scale * self.mlp(hidden))
 
     @property
     def learning_rate(self) -> float:
@@ -106,8 +106,8 @@ class PTuningEncoded(PromptMethod):
 
 def _build(config: PTuningConfig, setup: PromptSetup) -> PromptMethod:
     if config.encoder == "embedding":
-        return PTuning(setup.start, setup.spec.embedding_rms)
-    return PTuningEncoded(setup.start, setup.spec.embedding_rms, has_lstm=config.encoder == "lstm", seed=setup.seed)
+        return PTuning(setup.start, setup.spec)
+    return PTuningEncoded(setup.start, setup.spec, has_lstm=config.encoder == "lstm", seed=setup.seed)
 
 
 register("p-tuning", PTuningConfig, _build, template=lambda config, template: needs_soft(template, "p-tuning"))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from ptune.inputs import PromptState
+from ptune.inputs import BackboneSpec, PromptState
 from ptune.prompt.initialise import InitConfig
 from ptune.prompt.method import PromptMethod, PromptSetup, has_no_soft, register, soft_nodes
 from ptune.prompt.rate import embedding_rate
@@ -38,13 +38,13 @@ class PromptTuning(PromptMethod):
 
     Args:
         start: [P, E].
-        embedding_rms: the embeddings' size, unit of the learning rate.
+        spec: the backbone's sizes, which decide the learning rate.
     """
 
-    def __init__(self, start: Float[Tensor, "P E"], embedding_rms: float) -> None:
+    def __init__(self, start: Float[Tensor, "P E"], spec: BackboneSpec) -> None:
         super().__init__()
         self.rows = nn.Parameter(start.clone())
-        self._embedding_rms = embedding_rms
+        self._rate = embedding_rate(spec)
 
     def forward(self) -> PromptState:
         """The rows as they are."""
@@ -53,11 +53,11 @@ class PromptTuning(PromptMethod):
     @property
     def learning_rate(self) -> float:
         """See `prompt/rate.py`."""
-        return embedding_rate(self._embedding_rms)
+        return self._rate
 
 
 def _build(config: PromptTuningConfig, setup: PromptSetup) -> PromptTuning:
-    return PromptTuning(setup.start, setup.spec.embedding_rms)
+    return PromptTuning(setup.start, setup.spec)
 
 
 def _template(config: PromptTuningConfig, template: Template) -> Template:

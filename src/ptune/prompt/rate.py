@@ -1,19 +1,27 @@
 """The default learning rate of learned tokens, as a rule in units of the model's own embeddings.
 
 AdamW moves every number by about its learning rate at each step, whatever the gradient's size. Models differ in the size of
-their embeddings (root mean square after their own scaling: about 0.04 in a BERT, 0.1 in SmolLM2, 1 in Gemma, several in T5),
-so a rate that is right for one is useless for another. Rule: a step moves a learned token by a fixed share of that size.
+their embeddings (root mean square after their own scaling: 0.06 in MiniLM, 0.13 in SmolLM2, larger in Gemma and T5), so a rate
+that is right for one is useless for another. Rule: a step moves a learned token by a fixed share of that size. The share is
+larger for encoders, which add position and segment to an embedding and normalise the sum before the first layer.
 """
 
-__all__ = ["EMBEDDING_SHARE", "ENCODER_RATE", "embedding_rate"]
+from ptune.inputs import BackboneSpec
 
-EMBEDDING_SHARE = 0.01
-"""Share of the embeddings' root mean square that one AdamW step moves a learned row by."""
+__all__ = ["EMBEDDING_SHARE", "ENCODER_RATE", "embedding_rate", "encoder_scale"]
+
+EMBEDDING_SHARE = {"decoder": 0.01, "encoder": 0.15, "encoder-decoder": 0.03}
+"""Share of the embeddings' root mean square that one AdamW step moves a learned row by, for each kind of backbone."""
 
 ENCODER_RATE = 1e-3
-"""Rate for the weights of a prompt encoder, whose output is already in units of the embeddings' size."""
+"""Rate for the weights of a prompt encoder, whose output is in units of `encoder_scale`."""
 
 
-def embedding_rate(embedding_rms: float) -> float:
+def embedding_rate(spec: BackboneSpec) -> float:
     """AdamW's learning rate for rows learned directly: `EMBEDDING_SHARE` times the embeddings' root mean square."""
-    return EMBEDDING_SHARE * embedding_rms
+    return EMBEDDING_SHARE[spec.kind] * spec.embedding_rms
+
+
+def encoder_scale(spec: BackboneSpec) -> float:
+    """What a prompt encoder's output is multiplied by: the embeddings' size, larger where rows have to move further."""
+    return EMBEDDING_SHARE[spec.kind] / EMBEDDING_SHARE["decoder"] * spec.embedding_rms
