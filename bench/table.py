@@ -18,7 +18,7 @@ ROWS = [
 HEADS = {
     "README.md": (
         "Accuracy on the whole test file; mean over seeds, each with its own shots and no validation rows "
-        "(deviation and number of seeds in brackets). *Prior out*: the model's own preference among the label words is taken out. "
+        "(deviation and number of seeds in brackets). *Prior out*: without the model's own preference among the label words. "
         "*Untrained*: the prompt as it starts, prior out. Training time on two CPU cores.",
         "data | model | method | labelled | zero-shot | prior out | untrained | **trained** | parameters | training",
     ),

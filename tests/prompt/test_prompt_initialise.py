@@ -13,6 +13,7 @@ from ptune.inputs import BackboneSpec
 from ptune.model import PromptModel
 from ptune.prompt import InitSources, PromptSetup, build_prompt, embedding_rate, initial_rows, method_names, parse_method
 from ptune.prompt.p_tuning import PTuningConfig
+from ptune.prompt.rate import EMBEDDING_SHARE, encoder_scale
 from tiny import KINDS, WIDTH, tiny_backbone
 
 LABELS = {"yes": ["great", "terrible"], "no": "bad"}
@@ -128,7 +129,7 @@ def test_every_encoder_starts_from_the_same_rows(kind: str, encoder: str) -> Non
 @pytest.mark.parametrize("size", [16, 33])
 @pytest.mark.parametrize(("encoder", "has_lstm"), [("mlp", False), ("lstm", True)])
 def test_an_encoder_is_what_its_formula_says(encoder: str, has_lstm: bool, size: int) -> None:
-    """start + rms * W2 relu(W1 [BiLSTM](z)), from the parts; an odd width too."""
+    """start + scale * W2 relu(W1 [BiLSTM](z)), from the parts; an odd width too."""
     first = torch.randn(5, size)
     spec = BackboneSpec("x", "encoder", "bert", size, size, 2, 100, 64, 0.5, True)
     module = build_prompt(PTuningConfig(encoder=encoder), PromptSetup(spec, layout_of(5), first, seed=3))
@@ -138,7 +139,7 @@ def test_an_encoder_is_what_its_formula_says(encoder: str, has_lstm: bool, size:
         hidden = module.lstm(hidden[None])[0][0]
         assert hidden.shape == (5, size // 2 * 2)
     w1, w2 = module.mlp[0], module.mlp[2]
-    expected = first + 0.5 * (torch.relu(hidden @ w1.weight.T + w1.bias) @ w2.weight.T + w2.bias)
+    expected = first + encoder_scale(spec) * (torch.relu(hidden @ w1.weight.T + w1.bias) @ w2.weight.T + w2.bias)
     torch.testing.assert_close(module().rows, expected)
 
 
@@ -158,7 +159,9 @@ def test_learning_rates_are_in_units_of_the_embeddings() -> None:
         return model.parameter_groups()[0]["lr"]
 
     assert rate(small) == embedding_rate(small.spec)
-    assert rate(large) / rate(small) == pytest.approx(large.spec.embedding_rms / small.spec.embedding_rms)
+    for backbone in (small, large):
+        share = EMBEDDING_SHARE[backbone.spec.kind]
+        assert rate(backbone) == pytest.approx(share * backbone.spec.embedding_rms)
     assert rate(large, encoder="lstm") == rate(small, encoder="lstm")
 
 

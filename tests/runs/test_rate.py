@@ -1,12 +1,15 @@
 """The default learning rate: a user who sets nothing gets a prompt that learns, on models whose embeddings differ in size."""
 
 import pytest
-from tiny import build_backbone, tiny_backbone
 
 import ptune
 from ptune.prompt import embedding_rate
+from tiny import build_backbone, tiny_backbone
 
-TEXTS = {"good": ["The film was great", "a good story", "What a good day"], "bad": ["the plot was bad", "It was bad", "a bad film"]}
+TEXTS = {
+    "good": ["The film was great", "a good story", "What a good day"],
+    "bad": ["the plot was bad", "It was bad", "a bad film"],
+}
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama", "gemma3", "t5"])

@@ -21,7 +21,8 @@ SLOW_RUN = """
 import sys, time, torch
 torch.set_num_threads(1)
 from ptune.recipe import read_recipe, run
-run(read_recipe(sys.argv[1]), out=sys.argv[2], resume="--resume" in sys.argv, listeners=[lambda event: time.sleep(float(sys.argv[3]))])
+wait = lambda event: time.sleep(float(sys.argv[3]))
+run(read_recipe(sys.argv[1]), out=sys.argv[2], resume="--resume" in sys.argv, listeners=[wait])
 """
 
 

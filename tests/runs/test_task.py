@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import build_backbone, tiny_backbone
 
 import ptune
 from ptune.bundle import read_bundle
 from ptune.errors import BundleError, DataError
 from ptune.task import inspect_task
+from tiny import build_backbone, tiny_backbone
 
 
 @pytest.fixture(scope="module")
