@@ -29,4 +29,4 @@ def test_results_say_how_they_came_to_be(path: Path) -> None:
 def test_rows_learned_directly_learn_on_the_masked_model() -> None:
     summary = json.loads((ROOT / "bench" / "results" / "sst2_minilm_encoders.json").read_text(encoding="utf-8"))["summary"]
     figures = summary["embedding"]
-    assert figures["loss_ratio_worst"] < 0.6 and figures["accuracy"] >= figures["majority"] + 0.10
+    assert figures["loss_ratio_worst"] < 0.5 and figures["accuracy"] >= figures["majority"] + 0.10
