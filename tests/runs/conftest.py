@@ -1,10 +1,9 @@
-"""A tiny model on disk and a few rows, for runs in this process and in others."""
+"""A few rows and the keywords of a short run, for runs in this process and in others."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from tiny import tiny_model, tiny_tokenizer
 
 TEXTS = {
     "good": ["The film was great", "a good story", "It was good", "What a good day", "the service is great", "a great cast"],
@@ -13,12 +12,9 @@ TEXTS = {
 
 
 @pytest.fixture(scope="session")
-def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gpt2_folder(tiny_folder: Callable[[str], str]) -> Path:
     """A tiny GPT-2 as a model folder."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    tiny_model("gpt2").save_pretrained(folder)
-    tiny_tokenizer("gpt2").save_pretrained(folder)
-    return folder
+    return Path(tiny_folder("gpt2"))
 
 
 @pytest.fixture
