@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from command_line import Ran, Run
+from ptune.data.tables import read_table
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -165,6 +167,17 @@ def test_predict_with_several_fields_takes_json(desk: Path, ptune: Run) -> None:
 def test_evaluate_names_what_it_read_and_speaks_json(trained: Path, ptune: Run) -> None:
     facts = ptune("evaluate", trained, "data", "--split", "train", "--json").json
     assert facts["num_rows"] == 10 and set(facts["classes"]) == {"positive", "negative"}
+
+
+@pytest.mark.parametrize("verb", [("evaluate",), ("inspect", "--data")])
+def test_the_test_split_of_a_hub_data_set_is_judged(
+    trained: Path, ptune: Run, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    tables = {name: partial(read_table, Path("data", f"{name}.jsonl")) for name in ("train", "test")}
+    monkeypatch.setattr("ptune.data.readers.hub_tables", lambda source: tables)
+    ran = ptune(verb[0], trained, *verb[1:], "hub:owner/reviews")
+    assert ran.code == 0, ran.err
+    assert verb[0] == "inspect" or ", 4 rows" in ran.out
 
 
 def test_inspect_json_holds_card_and_tokens(trained: Path, ptune: Run) -> None:

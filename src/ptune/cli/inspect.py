@@ -8,7 +8,17 @@ import typer
 
 from ptune.cli.console import file_size, print_json, table
 from ptune.cli.figures import figure_lines
-from ptune.cli.options import AsJson, BackboneName, Columns, Encoding, LabelColumn, columns_of
+from ptune.cli.options import (
+    AsJson,
+    BackboneName,
+    BundlePath,
+    Columns,
+    Encoding,
+    LabelColumn,
+    Split,
+    columns_of,
+    labelled_rows,
+)
 
 if TYPE_CHECKING:
     from ptune.data import Example
@@ -18,33 +28,25 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="A trained task, such as runs/NAME/bundle.")],
+    bundle: BundlePath,
     data: Annotated[str | None, typer.Option(help="Labelled rows that show what each learned token is worth.")] = None,
     label: LabelColumn = "label",
     columns: Columns = None,
     encoding: Encoding = None,
-    split: Annotated[str | None, typer.Option(help="Which split of a folder; test if not given.")] = None,
+    split: Split = None,
     backbone: BackboneName = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a trained task's card and what its prompt has learned."""
     from ptune.bundle import read_bundle
-    from ptune.data import read_examples
     from ptune.task import inspect_task, load
 
     card = read_bundle(bundle).card
+    renamed = columns_of(columns)
     task = load(bundle, backbone=backbone)
     examples: Sequence[Example] = ()
     if data is not None:
-        examples = read_examples(
-            data,
-            fields=task.model.template.field_names,
-            label=label,
-            columns=columns_of(columns),
-            encoding=encoding,
-            split=split or ("test" if Path(data).is_dir() else None),
-            require_label=True,
-        )
+        examples = labelled_rows(task, data, label=label, columns=renamed, encoding=encoding, split=split)
     inspection = inspect_task(task, examples)
     if as_json:
         print_json({"card": card, "inspection": inspection.to_dict()})

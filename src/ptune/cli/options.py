@@ -1,14 +1,31 @@
 """Options that several verbs share, so that they read the same everywhere."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptune.errors import DataError
 
-__all__ = ["AsJson", "BackboneName", "Columns", "Encoding", "LabelColumn", "Override", "columns_of"]
+if TYPE_CHECKING:
+    from ptune.data import Example
+    from ptune.task import Task
 
+__all__ = [
+    "AsJson",
+    "BackboneName",
+    "BundlePath",
+    "Columns",
+    "Encoding",
+    "LabelColumn",
+    "Override",
+    "Split",
+    "columns_of",
+    "labelled_rows",
+]
+
+BundlePath = Annotated[Path, typer.Argument(help="A trained task, such as runs/NAME/bundle.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 BackboneName = Annotated[
     str | None,
@@ -21,6 +38,9 @@ Columns = Annotated[
     list[str] | None, typer.Option("--columns", metavar="OLD=NEW", help="Rename a column, as in review=text; may be repeated.")
 ]
 Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", help="Of text files; else found out.")]
+Split = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="Which split of a folder or hub data set; test if not given.")
+]
 Override = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe; may be repeated.")
 ]
@@ -39,3 +59,24 @@ def columns_of(pairs: Sequence[str] | None) -> dict[str, str] | None:
             raise DataError(f"{pair!r} is not OLD=NEW", where="--columns", fix="write --columns review=text")
         renamed[old.strip()] = new.strip()
     return renamed or None
+
+
+def labelled_rows(
+    task: "Task", source: str, *, label: str, columns: Mapping[str, str] | None, encoding: str | None, split: str | None
+) -> "tuple[Example, ...]":
+    """Rows to judge a task on, from the split `test` where a source has splits and none is named.
+
+    Raises:
+        DataError: the rows cannot be read, or one lacks a field of the task's template or a label.
+    """
+    from ptune.data import has_splits, read_examples
+
+    return read_examples(
+        source,
+        fields=task.model.template.field_names,
+        label=label,
+        columns=columns,
+        encoding=encoding,
+        split=split or ("test" if has_splits(source) else None),
+        require_label=True,
+    )

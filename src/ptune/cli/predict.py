@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptune.cli.console import print_json, say
-from ptune.cli.options import AsJson, BackboneName, Columns, Encoding, columns_of
+from ptune.cli.options import AsJson, BackboneName, BundlePath, Columns, Encoding, columns_of
 from ptune.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Input:
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A trained task, such as runs/NAME/bundle.")],
+    bundle: BundlePath,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT... | FILE | -", help="Texts, one file, or - for standard input.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here: .jsonl, .csv or .tsv.")] = None,
     columns: Columns = None,
