@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,10 +119,19 @@ def test_predictions_and_reports(task: ptune.Task) -> None:
     assert report.num_rows == 2 and 0 <= report.accuracy <= 1 and report.to_dict()["labels"] == ("good", "bad")
     with pytest.raises(DataError, match="list of texts"):
         task.predict("one text")
+    with pytest.raises(DataError, match="not one row"):
+        task.predict({"text": "one row"})
     with pytest.raises(DataError, match="neither a text nor a row"):
         task.predict([3])
     with pytest.raises(DataError, match="row 2"):
         task.evaluate([{"text": "x", "label": "good"}, {"text": "y", "label": "ugly"}])
+
+
+@pytest.mark.parametrize("judge", [ptune.Task.judge, inspect_task])
+def test_rows_that_cannot_be_judged_are_named(task: ptune.Task, judge: Callable[[ptune.Task, list], object]) -> None:
+    for row, words in (({"text": "x"}, "no label"), ({"text": "x", "label": "ugly"}, "unknown label 'ugly'")):
+        with pytest.raises(DataError, match=f"row 2: .*{words}"):
+            judge(task, ptune.read_examples([{"text": "y", "label": "good"}, row]))
 
 
 def test_streaming_gives_the_same_as_predicting(task: ptune.Task) -> None:

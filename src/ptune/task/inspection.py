@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ptune.data import Example
 from ptune.prompt import StoredPrompt
-from ptune.task.task import Task, judge_scores
+from ptune.task.task import Task, check_judged, judge_scores
 from ptune.template import Soft, Template
 
 __all__ = ["Inspection", "LearnedToken", "inspect_task"]
@@ -65,8 +65,12 @@ def inspect_task(task: Task, examples: Sequence[Example] = ()) -> Inspection:
     Args:
         task: trained.
         examples: labelled rows on which to measure what each learned token is worth.
+
+    Raises:
+        DataError: an example without a label, or with one that the task does not have.
     """
     model = task.model
+    check_judged(examples, model.labels)
     with torch.no_grad():
         rows = model.prompt().rows
     if rows is None:

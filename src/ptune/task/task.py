@@ -12,12 +12,12 @@ import torch
 
 from ptune.backbone import BackboneLike, DType, load_backbone
 from ptune.bundle import Bundle, bundle_of, model_of, read_bundle
-from ptune.data import Example, check_labels, read_examples
+from ptune.data import Example, LabelSet, check_labels, read_examples
 from ptune.errors import DataError
 from ptune.model import PromptModel
 from ptune.objective import Report, report
 
-__all__ = ["Prediction", "Task", "load"]
+__all__ = ["Prediction", "Task", "check_judged", "judge_scores", "load"]
 
 _ROWS_PER_CHUNK = 512
 Rows = Sequence[str | Mapping[str, Any]]
@@ -65,10 +65,11 @@ class Task:
             batch_size: rows per forward pass.
 
         Raises:
-            DataError: a single string, or rows without a field that the template needs.
+            DataError: a single text or row, or rows without a field that the template needs.
         """
-        if isinstance(texts, str):
-            raise DataError("predict takes a list of texts, not one string", fix="write task.predict([text])")
+        if isinstance(texts, str | Mapping):
+            what = "one string" if isinstance(texts, str) else "one row"
+            raise DataError(f"predict takes a list of texts, not {what}", fix="write task.predict([text])")
         return list(self.stream(texts, batch_size=batch_size))
 
     def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int = 16) -> Iterator[Prediction]:
@@ -109,8 +110,12 @@ class Task:
         return self.judge(examples, batch_size=batch_size)
 
     def judge(self, examples: Sequence[Example], *, batch_size: int = 16) -> Report:
-        """Judges the task on examples that have been read already."""
-        check_labels(examples, self.model.labels, every_class=False)
+        """Judges the task on examples that have been read already.
+
+        Raises:
+            DataError: an example without a label, or with one that the task does not have.
+        """
+        check_judged(examples, self.model.labels)
         return judge_scores(self.model, examples, self.scores(examples, batch_size=batch_size))
 
     def scores(self, examples: Sequence[Example], *, batch_size: int = 16) -> torch.Tensor:
@@ -160,6 +165,18 @@ class Task:
             Prediction(self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
             for row in probabilities
         ]
+
+
+def check_judged(examples: Sequence[Example], labels: LabelSet) -> None:
+    """Checks that each example carries one of the task's labels.
+
+    Raises:
+        DataError: at the first that does not.
+    """
+    check_labels(examples, labels, every_class=False)
+    bare = next((example for example in examples if example.label is None), None)
+    if bare is not None:
+        raise DataError("the row has no label, so it cannot be judged", where=bare.where, fix="fill it in or leave the row out")
 
 
 def judge_scores(model: PromptModel, examples: Sequence[Example], scores: torch.Tensor) -> Report:
