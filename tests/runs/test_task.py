@@ -86,8 +86,28 @@ def test_saving_over_a_folder_of_something_else_is_refused(task: ptune.Task, tmp
     with pytest.raises(BundleError, match="not empty"):
         task.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(BundleError, match="a file of that name"):
+        task.save(tmp_path / "mine" / "thesis.txt")
     task.save(tmp_path / "bundle")
     task.save(tmp_path / "bundle")  # a bundle may be replaced
+    (tmp_path / "bundle" / "notes.md").write_text("what we tried")
+    with pytest.raises(BundleError, match=r"holds 'notes\.md', which would be lost"):
+        task.save(tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "notes.md").read_text() == "what we tried"
+
+
+def test_saving_to_a_linked_folder_and_to_the_working_folder(
+    task: ptune.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        task.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and read_bundle(tmp_path / "real").card["task"]["labels"] == ["good", "bad"]
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    task.save(".")
+    assert (tmp_path / "here" / "bundle.json").is_file()
 
 
 @pytest.mark.parametrize("damage", ["card", "keys", "format", "tensors", "gone"])

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ptune.data import listed
 from ptune.errors import BundleError
 
 __all__ = ["CARD", "FORMAT", "Bundle", "read_bundle"]
@@ -46,10 +47,10 @@ class Bundle:
         """Writes the bundle whole: a folder of that name is only replaced once the new one is complete.
 
         Raises:
-            BundleError: the folder holds something that is not a bundle.
+            BundleError: the place is taken by a file, or by a folder that holds anything else than a bundle.
         """
-        if folder.exists() and not (folder / CARD).is_file() and any(folder.iterdir()):
-            raise BundleError("the folder is not empty and holds no bundle", where=str(folder), fix="choose another folder")
+        folder = folder.expanduser().resolve()
+        _check_place(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -101,6 +102,21 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"the tensors cannot be read: {error}", where=str(path / _PROMPT), fix="save the task again"
         ) from None
     return Bundle(card, tensors, tuned)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuses a place whose content would be lost: a bundle's folder is replaced as a whole."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BundleError("there is a file of that name", where=str(folder), fix="choose another folder")
+    names = sorted(path.name for path in folder.iterdir())
+    if names and CARD not in names:
+        raise BundleError("the folder is not empty and holds no bundle", where=str(folder), fix="choose another folder")
+    others = [name for name in names if name not in (CARD, _PROMPT, _TUNED)]
+    if others:
+        what = f"beside a bundle the folder holds {listed(others)}, which would be lost"
+        raise BundleError(what, where=str(folder), fix="choose another folder, or move them away")
 
 
 def _ready(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
