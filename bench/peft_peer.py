@@ -87,9 +87,9 @@ def encode(
 ) -> PeerBatch:
     """Lays out one batch with the tokens that ptune reads: start token, prefix, text and suffix tokenised as one.
 
-    `documented` appends the label word, as PEFT's guide clm-prompt-tuning did; its successor, prompt_based_methods, lays it over
-    the end of the text, which asks for the word one token early. Padding is on the right: PEFT puts its rows in front of the padding and ignores position
-    ids, so the guides' padding on the left to a maximum would move the rows away from the text by the length of the padding.
+    `documented` appends the label word, as PEFT's guide clm-prompt-tuning did; its successor, prompt_based_methods, lays it
+    over the end of the text, which asks for the word one token early. Padding is on the right: PEFT puts its rows in front of
+    the padding and ignores position ids, so the guides' padding on the left to a maximum moves the rows away from the text.
 
     Args:
         texts: the texts to classify.
