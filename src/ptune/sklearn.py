@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.bundle import Bundle, model_of
+from ptune.data import label_text
 from ptune.errors import DataError
 from ptune.recipe import fit
 from ptune.task import Task
@@ -84,11 +85,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(rows) != len(targets) or not rows:
             raise DataError(f"{len(rows)} texts and {len(targets)} labels", where="fit", fix="give one label for each text")
         self.classes_ = np.unique(targets)
-        name_of = {_name(value): value for value in self.classes_.tolist()}
+        name_of = {label_text(value): value for value in self.classes_.tolist()}
         words = self.labels if self.labels is not None else {}
-        given = {_name(label): value for label, value in words.items()}
+        given = {label_text(label): value for label, value in words.items()}
         labels: Any = list(name_of) if self.head else {name: given.get(name, [name]) for name in name_of}
-        train = [{**row, "label": _name(target)} for row, target in zip(rows, targets.tolist(), strict=True)]
+        train = [{**row, "label": label_text(target)} for row, target in zip(rows, targets.tolist(), strict=True)]
         optional: dict[str, Any] = {
             "steps": self.steps,
             "learning_rate": self.learning_rate,
@@ -112,7 +113,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities [rows, classes] in the order of `classes_`."""
         check_is_fitted(self)
         rows = self._rows(X)
-        order = [_name(value) for value in self.classes_.tolist()]
+        order = [label_text(value) for value in self.classes_.tolist()]
         return np.array([[p.probabilities[name] for name in order] for p in self.task_.predict(rows)]).reshape(-1, len(order))
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -172,10 +173,3 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if kept is not None:
             bundle = Bundle(*kept)
             self.task_ = Task(model_of(bundle, self._backbone()), {})
-
-
-def _name(label: Any) -> str:
-    """A label as text; True and 1.0 as data files write them."""
-    if isinstance(label, bool):
-        return str(label).lower()
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

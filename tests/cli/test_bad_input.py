@@ -66,6 +66,11 @@ CASES = {
     "steps and epochs": setting("epochs=2", "steps and epochs exclude each other", "recipe.yaml", "give one"),
     "hold_out not below shots": Case(("hold_out (4) must be smaller than shots (4)",), settings=("shots=4", "hold_out=4")),
     "patience without validation": setting("patience=2", "patience needs validation rows", "hold_out"),
+    "a key that stands twice": recipe("steps: 4", "steps: 4\nsteps: 5", "no YAML", "'steps' stands twice", "recipe.yaml:10"),
+    "a key inside a number": setting("steps.x=3", "steps is 4, so no steps.x", "--set", "--set steps="),
+    "required key set to null": setting("train=", "'train' is missing", "recipe.yaml"),
+    "backbone set to null": setting("backbone=", "'backbone' is missing", "recipe.yaml"),
+    "class weight below zero": setting("class_weights={positive: -1}", "greater than 0", "class_weights"),
     "--set without equals sign": setting("steps", "'steps' is not key=value", "--set", "seed=2"),
     # method
     "unknown method": setting("method=p-tunning", "no prompt method 'p-tunning'", "method", "did you mean p-tuning"),
@@ -84,6 +89,7 @@ CASES = {
         "template={text}{soft:90} It was{mask}", "90 learned", "64 positions", "fewer soft"
     ),
     "max_length beyond positions": setting("max_length=512", "max_length is 512", "64 positions", "use at most 64"),
+    "no field": setting("template=Hello{soft:3} It was{mask}", "no field", "template", "{text}"),
     "unknown library template": setting(
         "template=library:en/sentiment/itwas", "en/sentiment/itwas", "template", "did you mean"
     ),
@@ -91,9 +97,17 @@ CASES = {
     "labels missing": recipe(LABELS, "", "'labels' is missing", "recipe.yaml"),
     "labels without words": recipe(LABELS, "labels: [positive, negative]\n", "labels is list", "labels", "head: linear"),
     "label with no words": recipe("[great]", "[]", "'positive' has no words", "labels.positive", "at least one"),
-    "word that YAML reads as a truth value": recipe("[great]", "[yes]", "True is no label word", "labels.positive", "quotes"),
+    "word that YAML reads as a truth value": recipe("[great]", "[true]", "True is no label word", "labels.positive", "quotes"),
     "a word given twice": recipe("[great]", "[bad]", "speaks for both 'positive' and 'negative'", "labels.negative", "once"),
     "one word begins another": recipe("[great]", "[bad day]", "is the beginning of", "labels", "terminator"),
+    "one label name twice": recipe("  negative:", "  1: [bad]\n  '1':", "'1' stands twice", "recipe.yaml:7"),
+    "a head with words in place of names": Case(
+        ("labels is str, not a list of label names", "labels: ["), settings=("head=linear", "labels=positive")
+    ),
+    "a head with a name given twice": Case(
+        ("label 'positive' is named twice", "labels"), settings=("head=linear", "labels=[positive, positive]")
+    ),
+    "a head with one name": Case(("fewer than two labels", "labels"), settings=("head=linear", "labels=[positive]")),
     "one label": recipe("  negative: [bad]\n", "", "at least two", "labels"),
     # data
     "data file missing": setting("train=data/trian.jsonl", "no such file", "trian.jsonl", "did you mean 'train.jsonl'"),

@@ -7,7 +7,7 @@ Also here: label sets, few-shot samples, held-out rows, fingerprints, the descri
 from ptune.data.describe import Conflict, Description, FieldStats, Lengths, Overlap, SplitStats, describe
 from ptune.data.encoding import decode
 from ptune.data.example import Example, FieldValue, LabelSet
-from ptune.data.labels import check_labels, label_set
+from ptune.data.labels import check_labels, label_set, label_text
 from ptune.data.names import did_you_mean, listed, nearest
 from ptune.data.readers import Source, has_splits, load_splits, read_examples
 from ptune.data.sampling import fingerprint, hold_out, sample_shots
@@ -31,6 +31,7 @@ __all__ = [
     "has_splits",
     "hold_out",
     "label_set",
+    "label_text",
     "listed",
     "load_splits",
     "nearest",

@@ -6,7 +6,14 @@ from ptune.data.example import Example, LabelSet
 from ptune.data.names import did_you_mean, listed
 from ptune.errors import DataError
 
-__all__ = ["check_labels", "label_set"]
+__all__ = ["check_labels", "label_set", "label_text"]
+
+
+def label_text(label: object) -> str:
+    """A label's name as it is read from data files: True is `true`, 1.0 is `1`."""
+    if isinstance(label, bool):
+        return str(label).lower()
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def label_set(examples: Iterable[Example], declared: Sequence[str] | None = None) -> LabelSet:

@@ -4,15 +4,16 @@ A recipe is a YAML file, keyword arguments of `ptune.fit`, or both (`--set key=v
 recipe file are relative to that file.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
-from ptune.data import did_you_mean
-from ptune.errors import PtuneError, RecipeError
+from ptune.data import did_you_mean, label_text
+from ptune.errors import PtuneError, RecipeError, TemplateError
 from ptune.inputs import FillOrder, PoolKind
 from ptune.model import Tune
 from ptune.prompt import parse_method, registration
@@ -23,6 +24,7 @@ from ptune.train import TrainSettings
 __all__ = ["PATH_KEYS", "Recipe", "parse_override", "read_recipe"]
 
 PATH_KEYS = ("train", "validation", "test")
+_NULL_IS_A_VALUE = ("clip_norm",)  # everywhere else null says that a key is not set
 
 
 class Recipe(TrainSettings):
@@ -82,10 +84,22 @@ class Recipe(TrainSettings):
     text_start: str | None = None
     max_length: int | None = Field(default=None, ge=4)
     tune: Tune = "frozen"
-    class_weights: dict[str, float] | Literal["balanced"] | None = None
+    class_weights: dict[str, PositiveFloat] | Literal["balanced"] | None = None
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     prior: Literal["correct", "keep"] = "correct"
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("labels", "class_weights", mode="before")
+    @classmethod
+    def _label_names_are_text(cls, value: Any) -> Any:
+        """Labels that are numbers or truth values, written as data files write them."""
+        if isinstance(value, str | Verbalizer) or not isinstance(value, Mapping | Sequence):
+            return value
+        names = [label_text(name) for name in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"label {twice!r} is named twice")
+        return dict(zip(names, value.values(), strict=True)) if isinstance(value, Mapping) else names
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -99,6 +113,9 @@ class Recipe(TrainSettings):
             raise ValueError("patience needs validation rows; set validation or hold_out")
         if self.pool is not None and self.head is None:
             raise ValueError("pool needs head: linear")
+        own = [key for key in ("aggregate", "length", "terminator") if key in self.model_fields_set]
+        if isinstance(self.labels, Verbalizer) and own:
+            raise ValueError(f"{own[0]} stands beside a Verbalizer, which has its own; set it there")
         return self
 
     @classmethod
@@ -114,14 +131,19 @@ class Recipe(TrainSettings):
                 fix = did_you_mean(str(key), cls.model_fields, "see `ptune init` for the keys")
                 raise RecipeError(f"there is no key {key!r}", where=where, fix=fix)
         try:
-            recipe = cls(**values)
+            recipe = cls(**{key: value for key, value in values.items() if value is not None or key in _NULL_IS_A_VALUE})
         except ValidationError as error:
             raise _recipe_error(error, where) from None
         try:
             method = parse_method(recipe.method)
-            registration(method).template(method, recipe.parsed_template())
+            template = registration(method).template(method, recipe.parsed_template())
+            if not template.field_names:
+                fix = "write one, such as {text}, where the text of a row goes"
+                raise TemplateError("the template has no field, so it reads nothing of a row", where="template", fix=fix)
             if recipe.head is None:
                 recipe.verbalizer()
+            else:
+                recipe._check_label_names()
         except PtuneError as error:
             error.where = f"{where}, {error.where}" if error.where else where
             raise
@@ -149,9 +171,19 @@ class Recipe(TrainSettings):
 
     def label_names(self) -> tuple[str, ...]:
         """Names of the labels, with or without words."""
-        if isinstance(self.labels, Verbalizer):
-            return self.labels.labels
-        return tuple(str(name) for name in self.labels)
+        return self.labels.labels if isinstance(self.labels, Verbalizer) else tuple(self.labels)
+
+    def _check_label_names(self) -> None:
+        """Checks the labels of a head.
+
+        Raises:
+            RecipeError: they are no list of names, or fewer than two.
+        """
+        if not isinstance(self.labels, Verbalizer | Mapping | list):
+            what = f"labels is {type(self.labels).__name__}, not a list of label names"
+            raise RecipeError(what, where="labels", fix="write labels: [positive, negative]")
+        if len(self.label_names()) < 2:
+            raise RecipeError("fewer than two labels are given", where="labels", fix="write labels: [positive, negative]")
 
     def train_settings(self) -> TrainSettings:
         """The training keys alone."""
@@ -160,15 +192,43 @@ class Recipe(TrainSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """The keys that were set, as plain values; rows and objects in memory are named, not copied."""
-        return {key: _plain(getattr(self, key)) for key in type(self).model_fields if key in self.model_fields_set}
+        values = {key: _plain(getattr(self, key)) for key in type(self).model_fields if key in self.model_fields_set}
+        return values | _rules(self.labels) if isinstance(self.labels, Verbalizer) else values
 
     def to_yaml(self) -> str:
         """The recipe as a file that can be run from anywhere: paths that exist are written whole."""
         values = self.to_dict()
         for key in (*PATH_KEYS, "backbone"):
-            if isinstance(values.get(key), str) and Path(values[key]).exists():
-                values[key] = str(Path(values[key]).resolve())
+            if key in values:
+                values[key] = _whole(values[key])
+        if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
+            values["method"]["init_bundle"] = _whole(values["method"]["init_bundle"])
         return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `yes`, `no`, `on` and `off` are words, as labels often are, and no key may stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are all different.
+
+        Raises:
+            yaml.YAMLError: one stands twice.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -187,23 +247,16 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     except FileNotFoundError:
         raise RecipeError("there is no such recipe", where=str(file), fix="write one with `ptune init DATA`") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe cannot be read: {error}", where=str(file)) from None
+        raise RecipeError(f"the recipe cannot be read: {error}", where=str(file), fix="save it as UTF-8 text") from None
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise _yaml_error(error, text, file) from None
     if not isinstance(values, dict):
         raise RecipeError("the recipe is empty or no mapping of keys to values", where=str(file), fix="see `ptune init DATA`")
-    for key in PATH_KEYS:
-        values[key] = _beside(values.get(key), file.parent)
-        if values[key] is None:
-            del values[key]
-    values["backbone"] = _beside(values.get("backbone"), file.parent)
-    if values["backbone"] is None:
-        del values["backbone"]
+    values |= {key: _beside(values[key], file.parent) for key in (*PATH_KEYS, "backbone") if key in values}
     if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
-        bundle = file.parent / str(values["method"]["init_bundle"])
-        values["method"] |= {"init_bundle": str(bundle)} if bundle.exists() else {}
+        values["method"]["init_bundle"] = _beside(values["method"]["init_bundle"], file.parent)
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     return Recipe.of(values, where=str(file))
@@ -222,7 +275,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if key in ("template", "terminator"):
         return key, value
     try:
-        return key, yaml.safe_load(value)
+        return key, yaml.load(value, _Loader)
     except yaml.YAMLError:
         return key, value
 
@@ -233,25 +286,53 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     if not dot:
         values[key] = value
         return
-    inner = values.get(head, {})
-    inner = {"name": inner} if isinstance(inner, str) else dict(inner)
-    inner[rest] = value
-    values[head] = inner
+    inner = values.get(head)
+    if head == "method" and not isinstance(inner, Mapping):
+        inner = {"name": inner or Recipe.model_fields["method"].default}
+    if not isinstance(inner, Mapping | None):
+        raise RecipeError(f"{head} is {inner!r}, so no {key} can be set in it", where="--set", fix=f"write --set {head}=...")
+    same = next((name for name in inner or () if label_text(name) == rest), rest)
+    values[head] = {**(inner or {}), same: value}
 
 
 def _beside(value: Any, folder: Path) -> Any:
     """A path as seen from the recipe's folder, where something is there; anything else as it is."""
-    if not isinstance(value, str) or Path(value).is_absolute():
+    if not isinstance(value, str):
         return value
-    looks_like_file = Path(value).suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gguf")
-    return str(folder / value) if (folder / value).exists() or looks_like_file else value
+    path = Path(value).expanduser()
+    if path.is_absolute():
+        return str(path)
+    looks_like_file = path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gguf")
+    return str(folder / path) if (folder / path).exists() or looks_like_file else value
+
+
+def _whole(value: Any) -> Any:
+    """A path that exists as it is seen from anywhere; anything else as it is."""
+    if not isinstance(value, str) or not Path(value).expanduser().exists():
+        return value
+    return str(Path(value).expanduser().resolve())
+
+
+def _rules(verbalizer: Verbalizer) -> dict[str, Any]:
+    """What a `Verbalizer` says beside its words, as keys of a recipe; defaults are left out."""
+    rules = {key: getattr(verbalizer, key) for key in ("aggregate", "length", "terminator")}
+    return {key: value for key, value in rules.items() if value != Recipe.model_fields[key].default}
+
+
+def _words(verbalizer: Verbalizer) -> dict[str, Any]:
+    """Label words as a recipe writes them, with weights where they differ."""
+    weights = verbalizer.weights or {}
+    return {
+        name: dict(zip(words, weights[name], strict=True)) if len(set(weights.get(name, ()))) > 1 else list(words)
+        for name, words in verbalizer.words.items()
+    }
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Template):
         return str(value)
     if isinstance(value, Verbalizer):
-        return {name: list(words) for name, words in value.words.items()}
+        return _words(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
@@ -263,7 +344,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence):
         return (
             [_plain(inner) for inner in value]
-            if all(isinstance(inner, str) for inner in value)
+            if all(isinstance(inner, str | int | float) for inner in value)
             else f"{len(value)} rows in memory"
         )
     return getattr(getattr(value, "spec", None), "name", type(value).__name__)
