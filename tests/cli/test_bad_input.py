@@ -134,6 +134,9 @@ CASES = {
     "unknown device": setting("device=tpu9", "'tpu9'", "device", "use auto or cpu"),
     # where the run goes, and other verbs
     "run folder not empty": Case(("not empty", "data", "--resume"), ("train", "recipe.yaml", "--out", "data")),
+    "run folder that is a file": Case(
+        ("a file of that name", "recipe.yaml", "--out"), ("train", "recipe.yaml", "--out", "recipe.yaml")
+    ),
     "nothing to resume": Case(("no run of recipe", "runs", "--resume"), ("train", "recipe.yaml", "--resume")),
     "bundle that is none": Case(("no bundle in data", "ptune train"), ("predict", "data", "good")),
     "broken bundle": Case(("cannot be read", "bundle.json"), ("inspect", "b"), files={"b/bundle.json": "{"}),

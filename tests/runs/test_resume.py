@@ -67,8 +67,9 @@ def test_killed_and_resumed_equals_uninterrupted(recipe: Path, tmp_path: Path, m
 
 def test_resuming_a_finished_run_changes_nothing(words: dict, tmp_path: Path) -> None:
     first = ptune.fit(**words, out=tmp_path / "run")
+    trace = _trace(tmp_path / "run")
     again = ptune.fit(**words, out=tmp_path / "run", resume=True)
-    assert _trace(tmp_path / "run") == _trace(tmp_path / "run") and len(_trace(tmp_path / "run")) == 12
+    assert _trace(tmp_path / "run") == trace and len(trace) == 12
     assert torch.equal(first.model.prompt().rows, again.model.prompt().rows)
 
 
@@ -78,6 +79,12 @@ def test_another_recipe_is_not_resumed(words: dict, tmp_path: Path) -> None:
         ptune.fit(**{**words, "seed": 4}, out=tmp_path / "run", resume=True)
     with pytest.raises(TrainError, match="not empty"):
         ptune.fit(**words, out=tmp_path / "run")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(TrainError, match="holds no run"):
+        ptune.fit(**words, out=tmp_path / "mine", resume=True)
+    with pytest.raises(TrainError, match="a file of that name"):
+        ptune.fit(**words, out=tmp_path / "mine" / "thesis.txt")
 
 
 def test_patience_stops_and_the_best_step_is_kept(words: dict, rows: list) -> None:
@@ -109,11 +116,14 @@ def test_checkpointing_gives_the_same_prompt(words: dict) -> None:
     assert torch.allclose(plain.model.prompt().rows, recomputed.model.prompt().rows, atol=1e-6)
 
 
-@pytest.mark.parametrize("tune", ["lm", "lm-head"])
-def test_tuning_the_language_model_leaves_a_shared_backbone_alone(words: dict, tune: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("tune", "as_pair"), [("lm", False), ("lm", True), ("lm-head", False)])
+def test_tuning_the_language_model_leaves_a_shared_backbone_alone(
+    words: dict, tune: str, as_pair: bool, tmp_path: Path
+) -> None:
     backbone = ptune.load_backbone(words["backbone"])
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    task = ptune.fit(**{**words, "backbone": backbone, "tune": tune, "method": "hard", "template": "{text} It was{mask}"})
+    given = (backbone.model, backbone.tokens.tokenizer) if as_pair else backbone
+    task = ptune.fit(**{**words, "backbone": given, "tune": tune, "method": "hard", "template": "{text} It was{mask}"})
     assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
     task.save(tmp_path / "bundle")
     loaded = ptune.load(tmp_path / "bundle", backbone=backbone)

@@ -204,8 +204,8 @@ def _bundle_rows(path: str, backbone: Backbone) -> torch.Tensor:
 
 
 def _trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:
-    """A backbone of this run's own where its weights are trained: one that was handed in may serve other tasks."""
-    if not isinstance(recipe.backbone, Backbone):
+    """A backbone of this run's own where its weights are trained: a model that was handed in may serve other tasks."""
+    if isinstance(recipe.backbone, str | Path):
         return backbone
     import copy
 
@@ -314,10 +314,15 @@ def _check_folder(folder: RunFolder | None, recipe: Recipe, resume: bool) -> Non
         if resume:
             raise TrainError("resume needs the folder of the run", where="out", fix="give out=")
         return
+    if folder.path.exists() and not folder.path.is_dir():
+        raise TrainError("there is a file of that name", where=str(folder.path), fix="name another folder with --out")
+    is_used = folder.path.exists() and any(folder.path.iterdir())
     if not resume:
-        if folder.path.exists() and any(folder.path.iterdir()):
+        if is_used:
             raise TrainError("the run folder is not empty", where=str(folder.path), fix="use --resume, or another --out")
         return
+    if is_used and not folder.recipe_path.exists():
+        raise TrainError("the folder holds no run to resume", where=str(folder.path), fix="name the folder of a run")
     if folder.recipe_path.exists() and folder.recipe_path.read_text(encoding="utf-8") != recipe.to_yaml():
         raise TrainError(
             "the recipe is not the one that the run began with", where=str(folder.recipe_path), fix="use another --out"
