@@ -122,15 +122,15 @@ def test_kept_contexts_do_not_depend_on_their_neighbours() -> None:
     backbone = tiny_backbone("llama")
     prefixes = [(0, 30, 40, 50), (), (0, 60), tuple(range(30, 50))]
     together = KeptContexts(backbone, prefixes)
-    context = together.context([3, 1, 2])
+    context = together.context([prefixes[i] for i in (3, 1, 2)])
     assert context.keys.shape == (2, 3, 2, 20, 8)
     assert context.mask.sum(1).tolist() == [20, 0, 2]
-    assert together.context([1]) is None
-    alone = KeptContexts(backbone, [prefixes[2]]).context([0])
+    assert together.context([prefixes[1]]) is None
+    alone = KeptContexts(backbone, [prefixes[2]]).context([prefixes[2]])
     torch.testing.assert_close(context.keys[:, 2, :, :2], alone.keys[:, 0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(context.values[:, 2, :, :2], alone.values[:, 0], rtol=1e-6, atol=1e-6)
     assert context.keys.nbytes + context.values.nbytes == context_bytes(backbone, 60)
-    again = KeptContexts(backbone, prefixes).context([3, 1, 2])
+    again = KeptContexts(backbone, prefixes).context([prefixes[i] for i in (3, 1, 2)])
     assert torch.equal(again.keys, context.keys) and torch.equal(again.values, context.values)
 
 

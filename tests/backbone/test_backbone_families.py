@@ -120,7 +120,7 @@ def live_of(ids: Tensor, first: int = 0) -> Live:
 
 @torch.no_grad()
 def states(backbone: Backbone, live: Live, context: Context | None = None, keep: Any = None) -> Tensor:
-    return backbone.hidden(live, PromptState(), context, keep=keep)
+    return backbone.hidden(live, PromptState(), () if context is None else (context,), keep=keep)
 
 
 @every_family
@@ -177,8 +177,9 @@ def test_contexts_and_branches_agree_with_whole_sequences(family: Family) -> Non
     other = torch.cat([ids[:, :15], ids[:, :5] + 1], 1)
     both = torch.cat([ids[:, 13:], other[:, 15:]], 1)
     positions = torch.tensor([*range(13, 20), *range(15, 20)]).expand(3, -1)
-    branch = torch.tensor([0, 0, *[1] * 5, *[2] * 5]).expand(3, -1)
-    got = states(backbone, replace(live_of(both), positions=positions, branch=branch), context)
+    owner = torch.tensor([0, 0, *[1] * 5, *[2] * 5])
+    tree = torch.ones(12, 12, dtype=torch.bool).tril() & ((owner == 0) | (owner == owner[:, None]))
+    got = states(backbone, replace(live_of(both), positions=positions, tree=tree.expand(3, -1, -1)), context)
     torch.testing.assert_close(got[:, :7], whole[:, 13:], rtol=1e-5, atol=2e-5)
     torch.testing.assert_close(got[:, 7:], states(backbone, live_of(other))[:, 15:], rtol=1e-5, atol=2e-5)
 
@@ -193,7 +194,7 @@ def test_a_model_whose_attention_must_stay_scores_single_tokens_only() -> None:
     assert torch.isfinite(single.scores(single.prepare(EXAMPLES))).all()
     assert "attention" in single.why_not_keep()
     several = PromptModel.build(
-        backbone=backbone_of("gemma2"), template="{text} It was{mask}", labels={"a": "great", "b": "terrible"}, method="hard"
+        backbone=backbone_of("gemma2"), template="{text} It was{mask}", labels={"a": "wonderful", "b": "terrible"}, method="hard"
     )
     with pytest.raises(BackboneError, match="label words of one token"):
         several.scores(several.prepare(EXAMPLES))

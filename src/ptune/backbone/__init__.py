@@ -10,14 +10,16 @@ from ptune.backbone.catalogue import ModelEntry, cache_dir, catalogue, entry, lo
 
 if TYPE_CHECKING:
     from ptune.backbone.backbone import Backbone
-    from ptune.backbone.kept import KeptContexts, context_bytes
+    from ptune.backbone.kept import ContextType, KeptContexts, LeadContexts, context_bytes
     from ptune.backbone.load import BackboneLike, DType, load_backbone
 
 _FILE_OF = {
     "Backbone": "backbone",
     "BackboneLike": "load",
     "DType": "load",
+    "ContextType": "kept",
     "KeptContexts": "kept",
+    "LeadContexts": "kept",
     "context_bytes": "kept",
     "load_backbone": "load",
 }
@@ -25,8 +27,10 @@ _FILE_OF = {
 __all__ = [
     "Backbone",
     "BackboneLike",
+    "ContextType",
     "DType",
     "KeptContexts",
+    "LeadContexts",
     "ModelEntry",
     "cache_dir",
     "catalogue",

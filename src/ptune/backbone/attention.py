@@ -1,9 +1,10 @@
-"""The one place where a context and branches enter a model: an attention function registered with transformers.
+"""The one place where contexts and branches enter a model: an attention function registered with transformers.
 
 In: `AttentionPlan`, handed to the model's forward as the keyword `ptune_plan` (never module or global state, so that threads
 do not meet). Out: attention of live tokens to kept keys and values and to each other. Without a plan the call goes to
-transformers' own SDPA untouched. Source: architecture page, section 1; grouped heads are folded into the query axis, so that
-keys and values are neither repeated nor given gradients they do not need.
+transformers' own SDPA untouched. Source: architecture page, section 1. Grouped heads are folded into the query axis, so that
+keys and values are neither repeated nor given gradients they do not need; candidates side by side are a batch axis of the
+live part and share the context part, so that no pair of tokens of two candidates is ever computed.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from ptune.errors import BackboneError
 from ptune.inputs import Context, Live
 
-__all__ = ["IMPLEMENTATION", "AttentionPlan", "register"]
+__all__ = ["IMPLEMENTATION", "AttentionPlan", "KeysTaken", "register"]
 
 IMPLEMENTATION = "ptune"
 
@@ -29,53 +30,68 @@ _HARMLESS = frozenset(
 )
 
 
+class KeysTaken(Exception):
+    """Ends a layer's forward once its keys and values are known (see `last_layer`); never leaves the backbone."""
+
+    def __init__(self, key: Tensor, value: Tensor) -> None:
+        super().__init__()
+        self.key, self.value = key, value
+
+
 @dataclass
 class AttentionPlan:
     """What the live tokens of one forward may see, worked out once and shared by all layers.
 
     Args:
-        live: the live tokens (mask, positions, branch).
-        context: kept keys and values, or None.
+        live: the live tokens of one candidate (mask, positions, tree).
+        contexts: kept or learned keys and values in front of them, in order.
+        num_candidates: J copies of the live tokens stand side by side in each row, each seeing the contexts and itself.
         keep: where to store each layer's live keys and values as they are computed (layer -> (keys, values)), or None.
+        needed: [R, U] the live tokens whose last hidden states are wanted; None for all.
+        is_taking: stop at the attention of this layer and hand its keys and values out.
+        taken: keys and values of all live tokens, for a layer that is only asked about the needed ones.
     """
 
     live: Live
-    context: Context | None = None
+    contexts: tuple[Context, ...] = ()
+    num_candidates: int = 1
     keep: dict[int, tuple[Tensor, Tensor]] | None = None
-    _bias: dict[int | None, Tensor] = field(default_factory=dict)
+    needed: Tensor | None = None
+    is_taking: bool = False
+    taken: tuple[Tensor, Tensor] | None = None
+    _bias: dict[tuple[int | None, torch.dtype], tuple[Tensor, ...]] = field(default_factory=dict)
 
-    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """[R, 1, S, L + S]: 0 where a live token may look, a large negative number elsewhere."""
-        if window not in self._bias:
-            allowed = self._allowed(window)
-            self._bias[window] = (
-                torch.zeros(allowed.shape, dtype=dtype)
-                .masked_fill(~allowed.cpu(), torch.finfo(dtype).min)[:, None]
-                .to(self.live.ids.device)
+    def bias(self, window: int | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """For each context and then the live tokens [R, 1, 1, S, L]: 0 where a live token may look, very negative elsewhere."""
+        key = (window, dtype)
+        if key not in self._bias:
+            seen = [*(self._sees_context(context, window) for context in self.contexts), self._sees_live(window)]
+            lowest = torch.finfo(dtype).min
+            self._bias[key] = tuple(
+                torch.zeros(one.shape, dtype=dtype, device=one.device).masked_fill(~one, lowest)[:, None, None] for one in seen
             )
-        return self._bias[window]
+        return self._bias[key]
 
-    def _allowed(self, window: int | None) -> Tensor:
-        live = self.live
-        query_position = live.positions[:, :, None]
-        key_position, key_mask = live.positions, live.mask
-        length = live.ids.shape[1]
-        order = torch.arange(length, device=live.ids.device)
-        visible = order[:, None] >= order  # inside a branch, index order is causal order
-        if live.branch is not None:
-            trunk = live.branch[:, None, :] == 0
-            visible = visible & (trunk | (live.branch[:, None, :] == live.branch[:, :, None]))
-        else:
-            visible = visible.expand(len(live.ids), -1, -1)
-        if self.context is not None:
-            before = torch.ones(len(live.ids), length, self.context.mask.shape[1], dtype=torch.bool, device=live.ids.device)
-            visible = torch.cat([before, visible], -1)
-            key_position = torch.cat([self.context.positions, key_position], 1)
-            key_mask = torch.cat([self.context.mask, key_mask], 1)
-        visible = visible & key_mask[:, None, :]
+    def _sees_context(self, context: Context, window: int | None) -> Tensor:
+        sees = context.mask[:, None, :]
         if window is not None:
-            visible = visible & (query_position - key_position[:, None, :] < window)
-        return visible
+            sees = sees & (self._rows(self.live.positions)[:, :, None] - context.positions[:, None, :] < window)
+        return sees
+
+    def _sees_live(self, window: int | None) -> Tensor:
+        live = self.live
+        order = torch.arange(live.ids.shape[1], device=live.ids.device)
+        sees = (order[:, None] >= order)[None] & live.mask[:, None, :]
+        if live.tree is not None:
+            sees = live.tree & live.mask[:, None, :]
+        if window is not None:
+            sees = sees & (live.positions[:, :, None] - live.positions[:, None, :] < window)
+        if self.taken is not None and self.needed is not None:
+            sees = sees.gather(1, self.needed[:, :, None].expand(-1, -1, sees.shape[2]))
+        return sees
+
+    def _rows(self, per_token: Tensor) -> Tensor:
+        return per_token.gather(1, self.needed) if self.taken is not None and self.needed is not None else per_token
 
 
 def _attend(
@@ -90,32 +106,53 @@ def _attend(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """query [R, H, S, K]; key and value [R, H_kv, S, K] of the live tokens."""
+    """query [R, H, J * S, K]; key and value [R, H_kv, J * S, K] of the live tokens."""
     if ptune_plan is None:
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **kwargs
         )
         return out
+    plan = ptune_plan
     _refuse_unknown(module, kwargs, dropout)
     layer = _layer_index(module)
-    if ptune_plan.keep is not None:
-        ptune_plan.keep[layer] = (key.detach(), value.detach())
-    num_rows, num_heads, num_live, head_size = query.shape
-    scale = head_size**-0.5 if scaling is None else scaling
-    folded = query.reshape(num_rows, key.shape[1], -1, head_size) * scale
-    scores = folded @ key.transpose(-1, -2)
-    context = ptune_plan.context
-    if context is not None:
-        scores = torch.cat([folded @ context.keys[layer].transpose(-1, -2), scores], -1)
-    bias = ptune_plan.bias(sliding_window, scores.dtype)
-    scores = (scores.view(num_rows, key.shape[1], -1, num_live, bias.shape[-1]) + bias[:, :, None]).view_as(scores)
-    weights = torch.softmax(scores, -1)
-    if context is None:
-        mixed = weights @ value
-    else:
-        length = context.mask.shape[1]
-        mixed = weights[..., :length] @ context.values[layer] + weights[..., length:] @ value
-    return mixed.view(num_rows, num_heads, num_live, head_size).transpose(1, 2).contiguous(), None
+    if plan.keep is not None:
+        plan.keep[layer] = (key.detach(), value.detach())
+    if plan.is_taking:
+        raise KeysTaken(key, value)
+    if plan.taken is not None:
+        key, value = plan.taken
+    num_rows, num_heads, num_queries, head_size = query.shape
+    num_kv, num_candidates = key.shape[1], plan.num_candidates
+    length = num_queries // num_candidates
+    folded = _fold(query * (head_size**-0.5 if scaling is None else scaling), num_kv, num_candidates)
+    key, value = (one.reshape(num_rows * num_kv * num_candidates, -1, head_size) for one in (key, value))
+    to_live = folded.reshape(len(key), -1, head_size) @ key.transpose(1, 2)
+    scores = [folded @ context.keys[layer].transpose(-1, -2) for context in plan.contexts]
+    scores.append(to_live.view(num_rows, num_kv, -1, key.shape[1]))
+    shape = (num_rows, num_kv, num_heads // num_kv * num_candidates, length)
+    biased = [one.view(*shape, -1) + bias for one, bias in zip(scores, plan.bias(sliding_window, query.dtype), strict=True)]
+    weights = torch.softmax(biased[0] if len(biased) == 1 else torch.cat(biased, -1), -1).flatten(2, 3)
+    *to_contexts, to_live = torch.split(weights, [one.shape[-1] for one in biased], -1)
+    mixed = (to_live.reshape(len(key), -1, key.shape[1]) @ value).view(num_rows, num_kv, -1, head_size)
+    for context, part in zip(plan.contexts, to_contexts, strict=True):
+        mixed = mixed + part @ context.values[layer]
+    return _unfold(mixed, num_heads, num_candidates, length), None
+
+
+def _fold(query: Tensor, num_kv: int, num_candidates: int) -> Tensor:
+    """[R, H, J * S, K] -> [R, H_kv, J * G * S, K], G = H / H_kv query heads of one key head behind each other."""
+    num_rows, num_heads, _, head_size = query.shape
+    if num_candidates == 1:
+        return query.reshape(num_rows, num_kv, -1, head_size)
+    split = query.view(num_rows, num_kv, num_heads // num_kv, num_candidates, -1, head_size)
+    return split.transpose(2, 3).reshape(num_rows, num_kv, -1, head_size)
+
+
+def _unfold(mixed: Tensor, num_heads: int, num_candidates: int, length: int) -> Tensor:
+    """[R, H_kv, J * G * S, K] -> [R, J * S, H, K]."""
+    num_rows, num_kv, _, head_size = mixed.shape
+    split = mixed.view(num_rows, num_kv, num_candidates, num_heads // num_kv, length, head_size)
+    return split.permute(0, 2, 4, 1, 3, 5).reshape(num_rows, num_candidates * length, num_heads, head_size)
 
 
 def _layer_index(module: torch.nn.Module) -> int:

@@ -6,6 +6,8 @@ token embeddings. The model is put into eval mode and frozen; nothing is stored 
 
 import hashlib
 import inspect
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,9 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptune.backbone.attention import IMPLEMENTATION, AttentionPlan, register
+from ptune.backbone.last_layer import find_last_layer, read_where_needed
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
 from ptune.errors import BackboneError, notice
-from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Tokens
+from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Reads, Tokens
 
 __all__ = ["Backbone"]
 
@@ -42,6 +45,7 @@ class Backbone:
         start = getattr(model.config, "decoder_start_token_id", None)
         self.tokens = Tokens(tokenizer, self.kind, text_start, start)
         self.text_start = text_start
+        self._is_checkpointing = False
         self._use_own_attention()
         self._trunk = model.get_encoder() if self.kind == "encoder-decoder" else model.base_model
         self._accepted = frozenset(inspect.signature(self._trunk.forward).parameters)
@@ -70,38 +74,89 @@ class Backbone:
         self,
         live: Live,
         prompt: PromptState,
-        context: Context | None = None,
+        contexts: Sequence[Context] = (),
         *,
         keep: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "R S D"]:
-        """Final hidden states of live tokens.
+        """Final hidden states of live tokens, for one candidate prompt.
 
         Args:
             live: tokens, R rows of S.
             prompt: learned rows that take the place of tokens whose `soft` is not negative.
-            context: keys and values in front (causal models only).
+            contexts: keys and values in front (causal models only).
             keep: a dictionary to be filled with each layer's live keys and values.
 
         Raises:
             BackboneError: a context, branches or `keep` on a model whose attention cannot be reached.
         """
-        live = _to(live, self.device)
-        embeds = self.embed(live.ids)
-        if prompt.rows is not None:
-            is_soft = (live.soft >= 0)[..., None]
-            embeds = torch.where(is_soft, prompt.rows.to(embeds)[live.soft.clamp(min=0)], embeds)
-        arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False}
+        return self._run(live, prompt, contexts, keep=keep)
+
+    def read(
+        self,
+        live: Live,
+        prompt: PromptState,
+        reads: Reads,
+        contexts: Sequence[Context] = (),
+        decoder: DecoderRows | None = None,
+    ) -> Float[Tensor, "*J U D"]:
+        """Final hidden states at the places that are read, and as little else as can be.
+
+        Candidates share the contexts, side by side in each row; without a context they are rows of their own. A causal model's
+        last layer is computed at the places alone.
+
+        Args:
+            live, prompt, contexts: as in `hidden`; with J candidate prompts the result has a leading J.
+            reads: U places, in the decoder's rows where there is a decoder.
+            decoder: decoder rows of an encoder-decoder model.
+        """
+        num_candidates = prompt.num_candidates
+        many = prompt.rows is not None and prompt.rows.dim() == 3
+        side_by_side = num_candidates > 1 and bool(contexts)
+        needed = None if decoder is not None or self._is_checkpointing else _needed(reads, live)
+        if needed is not None and not self.reads_where_needed:
+            needed = None
+        states = self._run(live, prompt, contexts, needed=needed)
+        if decoder is not None:
+            rows = _repeated(decoder, num_candidates, len(live.ids))
+            states = self.decoder_hidden(rows, states, live.mask.repeat(num_candidates, 1))
+        if side_by_side:
+            states = states.view(len(states), num_candidates, -1, states.shape[-1]).transpose(0, 1)
+        elif many:
+            states = states.view(num_candidates, -1, *states.shape[1:])
+        row, position = reads.row.to(self.device), reads.position.to(self.device)
+        return states[:, row, position] if many else states[row, position]
+
+    def _run(
+        self,
+        live: Live,
+        prompt: PromptState,
+        contexts: Sequence[Context],
+        *,
+        keep: dict[int, tuple[Tensor, Tensor]] | None = None,
+        needed: Tensor | None = None,
+    ) -> Tensor:
+        """[R, S, D]; J candidates are [R, J * S, D] on contexts, else [J * R, S, D]; zero but for `needed` tokens where given."""
+        live, contexts = _to(live, self.device), tuple(_to(context, self.device) for context in contexts)
+        num_candidates = prompt.num_candidates
+        embeds = self._embeds(live, prompt)
+        side_by_side = num_candidates > 1 and bool(contexts)
+        positions = live.positions + self._position_offset
+        if side_by_side:
+            embeds, positions = embeds.transpose(0, 1).flatten(1, 2), positions.repeat(1, num_candidates)
+        elif embeds.dim() == 4:
+            embeds, live, positions = embeds.flatten(0, 1), _repeated(live, num_candidates), positions.repeat(num_candidates, 1)
+            needed = None if needed is None else needed.repeat(num_candidates, 1)
+        arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "position_ids": positions}
         if live.types is not None:
             arguments["token_type_ids"] = live.types
-        arguments["position_ids"] = live.positions + self._position_offset
-        if context is not None or live.branch is not None or keep is not None:
+        if contexts or live.tree is not None or keep is not None or needed is not None:
             if not self.takes_plan:
                 raise BackboneError(
                     f"{self.spec.name} ({self.spec.architecture}) has no attention that a context can enter",
                     fix="set keep_context: false and use label words of one token",
                 )
-            context = None if context is None else _to(context, self.device)
-            arguments["ptune_plan"] = AttentionPlan(live, context, keep)
+            at = None if needed is None else needed.to(self.device)
+            arguments["ptune_plan"] = AttentionPlan(live, contexts, num_candidates if side_by_side else 1, keep, at)
         elif self.kind != "decoder" or not bool(live.mask[:, 0].all()):
             arguments["attention_mask"] = live.mask.long()
         takes_all = "kwargs" in self._accepted
@@ -110,6 +165,18 @@ class Backbone:
         }
         hidden: Tensor = self._trunk(**kept).last_hidden_state
         return hidden
+
+    def _embeds(self, live: Live, prompt: PromptState) -> Tensor:
+        """[R, S, E], or [J, R, S, E] for a prompt of candidates: learned rows in the place of their tokens."""
+        embeds = self.embed(live.ids)
+        if prompt.rows is None:
+            return embeds
+        index, is_soft = live.soft.clamp(min=0), (live.soft >= 0)[..., None]
+        rows = prompt.rows.to(embeds)
+        if rows.dim() == 2:
+            return torch.where(is_soft, torch.nn.functional.embedding(index, rows), embeds)
+        placed = torch.stack([torch.nn.functional.embedding(index, one) for one in rows])
+        return torch.where(is_soft, placed, embeds)
 
     def decoder_hidden(self, decoder: DecoderRows, hidden: Float[Tensor, "R S D"], mask: Tensor) -> Float[Tensor, "Q T D"]:
         """Decoder states of an encoder-decoder model; each decoder row reads the encoder row it names."""
@@ -157,10 +224,31 @@ class Backbone:
                     return False
                 keys, values = (torch.stack([kept[layer][i] for layer in range(len(kept))]) for i in (0, 1))
                 context = Context(keys, values, torch.ones(1, 3, dtype=torch.bool), torch.arange(3)[None])
-                resumed = self.hidden(_probe(ids[:, 3:], 3), PromptState(), context)
+                resumed = self.hidden(_probe(ids[:, 3:], 3), PromptState(), (context,))
             except (BackboneError, TypeError, ValueError, RuntimeError):
                 return False
-        error = (resumed[:, 0] - plain[:, 3]).abs().max() / plain[:, 3].abs().max()
+        return self._agree(resumed[:, 0], plain[:, 3])
+
+    @cached_property
+    def reads_where_needed(self) -> bool:
+        """Whether the last layer can be computed at the needed tokens alone: tried on four tokens."""
+        if not self.takes_plan:
+            return False
+        layer = find_last_layer(self._trunk, self.spec.num_layers)
+        if layer is None:
+            return False
+        read_where_needed(layer)
+        live = _probe(torch.arange(4)[None] % self.spec.vocab_size, 0)
+        with torch.no_grad():
+            try:
+                plain = self.hidden(live, PromptState())
+                read = self._run(live, PromptState(), (), needed=torch.tensor([[3, 1]]))
+            except (BackboneError, TypeError, ValueError, RuntimeError):
+                return False
+        return self._agree(read[:, [3, 1]], plain[:, [3, 1]])
+
+    def _agree(self, mine: Tensor, own: Tensor) -> bool:
+        error = (mine - own).abs().max() / own.abs().max()
         return bool(error < (1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2))
 
     def checkpoint(self, enabled: bool) -> None:
@@ -179,6 +267,7 @@ class Backbone:
         layers: list[Any] = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
         if enabled and not (layers and self.model.supports_gradient_checkpointing):
             raise BackboneError(f"{self.spec.architecture} has no gradient checkpointing", fix="set checkpointing: false")
+        self._is_checkpointing = enabled
         for layer in layers:
             layer.gradient_checkpointing = layer.training = enabled
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
@@ -303,7 +392,35 @@ def _to(thing: Any, device: torch.device) -> Any:
     """A dataclass of tensors on `device`; itself when it is there already."""
     if device.type == "cpu":
         return thing
-    from dataclasses import fields, replace
-
     moved = {f.name: getattr(thing, f.name) for f in fields(thing)}
     return replace(thing, **{name: value.to(device) for name, value in moved.items() if isinstance(value, Tensor)})
+
+
+def _repeated(thing: Any, times: int, num_sources: int = 0) -> Any:
+    """Rows of tokens so many times over; a decoder's copies read the copies of its `num_sources` encoder rows."""
+    if times == 1:
+        return thing
+    values = {f.name: getattr(thing, f.name) for f in fields(thing)}
+    more = {name: value.repeat(times, *[1] * (value.dim() - 1)) for name, value in values.items() if isinstance(value, Tensor)}
+    if isinstance(thing, DecoderRows):
+        more["source"] = torch.cat([thing.source + number * num_sources for number in range(times)])
+    return replace(thing, **more)
+
+
+def _needed(reads: Reads, live: Live) -> Tensor | None:
+    """[R, U] the tokens of each row that are read, filled up with one that is not; None where all may as well be."""
+    num_rows, length = live.ids.shape
+    if not len(reads.row):
+        return None
+    counts = torch.bincount(reads.row, minlength=num_rows)
+    most = int(counts.max())
+    if 2 * most > length:
+        return None
+    order = torch.argsort(reads.row, stable=True)
+    slot = torch.empty_like(order)
+    slot[order] = torch.arange(len(order)) - (torch.cumsum(counts, 0) - counts)[reads.row[order]]
+    is_read = torch.zeros(num_rows, length, dtype=torch.bool)
+    is_read[reads.row, reads.position] = True
+    needed = is_read.long().argmin(1, keepdim=True).repeat(1, most)
+    needed[reads.row, slot] = reads.position
+    return needed

@@ -1,11 +1,17 @@
-"""Kept contexts: keys and values of the text in front of the first learned token, computed once per example.
+"""Kept contexts: keys and values of what stands in front of the first learned token, computed once.
 
-In: token ids of each example's constant part. Out: a `Context` for any batch of those examples. Exact only while nothing in
-front of the learned tokens can change, which `PromptModel` makes sure of. Examples are grouped by length once, in a fixed
-order, so that a resumed run computes byte-equal keys and values.
+In: token ids. Out: a `Context` for any batch. `KeptContexts` holds one per text, found again by its tokens, in memory up to a
+budget and in a memory-mapped file beyond it; `LeadContexts` holds what a whole task shares, its learned tokens included, for
+inference. Exact only while nothing in front can change, which `PromptModel` makes sure of. Texts are grouped by length once, in
+a fixed order, so that a resumed run computes byte-equal keys and values.
 """
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,64 +19,144 @@ from torch import Tensor
 from ptune.backbone.backbone import Backbone
 from ptune.inputs import Context, Live, PromptState, pad_rows
 
-__all__ = ["KeptContexts", "context_bytes"]
+__all__ = ["ContextType", "KeptContexts", "LeadContexts", "context_bytes"]
+
+ContextType = Literal["fp32", "bf16"]
 
 _TOKENS_PER_GROUP = 2048
+_MAX_LEADS = 16
 
 
-def context_bytes(backbone: Backbone, num_tokens: int) -> int:
+def context_bytes(backbone: Backbone, num_tokens: int, dtype: ContextType | None = None) -> int:
     """Memory that keys and values of so many tokens take."""
     config = backbone.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * backbone.spec.num_layers * heads * size * num_tokens * backbone.dtype.itemsize)
+    itemsize = 2 if dtype == "bf16" else backbone.dtype.itemsize
+    return int(2 * backbone.spec.num_layers * heads * size * num_tokens * itemsize)
 
 
 class KeptContexts:
-    """Keys and values of a prepared set of examples, held in memory without padding.
+    """Keys and values of a set of texts, without padding; a text that occurs twice is held once.
 
     Args:
         backbone: a causal model that takes a plan.
-        prefixes: each example's constant token ids; empty ones are allowed.
+        prefixes: each text's constant token ids; empty ones are allowed.
+        dtype: number type of what is stored, None for the backbone's.
+        memory: bytes to hold in memory, None without limit; what is over goes into a temporary file.
     """
 
-    def __init__(self, backbone: Backbone, prefixes: Sequence[Sequence[int]]) -> None:
-        self._keys: list[Tensor] = [torch.empty(0)] * len(prefixes)
-        self._values: list[Tensor] = [torch.empty(0)] * len(prefixes)
-        self._dtype, self._device = backbone.dtype, backbone.device
-        ordered = sorted((i for i, ids in enumerate(prefixes) if ids), key=lambda i: (len(prefixes[i]), i))
-        at = 0
-        with torch.no_grad():
-            while at < len(ordered):
-                num = max(1, _TOKENS_PER_GROUP // len(prefixes[ordered[at]]))
-                self._compute(backbone, prefixes, ordered[at : at + num])
-                at += num
+    def __init__(
+        self,
+        backbone: Backbone,
+        prefixes: Sequence[Sequence[int]],
+        *,
+        dtype: ContextType | None = None,
+        memory: int | None = None,
+    ) -> None:
+        self.fingerprint = backbone.fingerprint
+        self._backbone = backbone
+        self._dtype = torch.bfloat16 if dtype == "bf16" else backbone.dtype
+        self._stored: dict[tuple[int, ...], Tensor] = {}
+        self._memory_left = memory
+        distinct = {tuple(ids) for ids in prefixes if len(ids)}
+        self._file: Tensor | None = None
+        self._file_at = 0
+        if memory is not None:
+            over = context_bytes(backbone, sum(map(len, distinct)), dtype) - memory
+            if over > 0:  # one text may straddle the limit
+                self._file = _mapped(over + context_bytes(backbone, max(map(len, distinct)), dtype), self._dtype)
+        self._compute(sorted(distinct, key=lambda ids: (len(ids), ids)))
 
-    def _compute(self, backbone: Backbone, prefixes: Sequence[Sequence[int]], group: Sequence[int]) -> None:
-        rows = [prefixes[i] for i in group]
-        ids = pad_rows(rows, backbone.tokens.pad_id)
-        lengths = torch.tensor([len(row) for row in rows])
-        steps = torch.arange(ids.shape[1]).expand(len(rows), -1)
-        live = Live(ids, torch.full_like(ids, -1), steps < lengths[:, None], steps)
-        kept: dict[int, tuple[Tensor, Tensor]] = {}
-        backbone.hidden(live, PromptState(), keep=kept)
-        for row, example in enumerate(group):
-            length = len(prefixes[example])
-            self._keys[example] = torch.stack([kept[layer][0][row, :, :length] for layer in range(len(kept))])
-            self._values[example] = torch.stack([kept[layer][1][row, :, :length] for layer in range(len(kept))])
+    @property
+    def num_bytes_in_file(self) -> int:
+        """Bytes that did not fit into the memory given."""
+        return self._file_at * self._dtype.itemsize
 
-    def context(self, index: Sequence[int]) -> Context | None:
-        """The context of a batch of examples, right-padded; None where no example has one."""
-        lengths = [self._keys[i].shape[2] if self._keys[i].dim() == 4 else 0 for i in index]
-        longest = max(lengths)
+    def context(self, prefixes: Sequence[Sequence[int]]) -> Context | None:
+        """The context of a batch of texts, right-padded; None where no text has one. Texts not seen before are computed."""
+        keys = [tuple(ids) for ids in prefixes]
+        self._compute(sorted({ids for ids in keys if ids and ids not in self._stored}, key=lambda ids: (len(ids), ids)))
+        longest = max(map(len, keys))
         if longest == 0:
             return None
-        layers, heads, _, size = self._keys[index[lengths.index(longest)]].shape
-        keys = torch.zeros(layers, len(index), heads, longest, size, dtype=self._dtype, device=self._device)
-        values = torch.zeros_like(keys)
-        for row, (example, length) in enumerate(zip(index, lengths, strict=True)):
-            if length:
-                keys[:, row, :, :length] = self._keys[example]
-                values[:, row, :, :length] = self._values[example]
-        steps = torch.arange(longest).expand(len(index), -1)
-        return Context(keys, values, steps < torch.tensor(lengths)[:, None], steps)
+        _, layers, heads, _, size = next(self._stored[ids] for ids in keys if ids).shape
+        both = torch.empty(2, layers, len(keys), heads, longest, size, dtype=self._backbone.dtype, device=self._backbone.device)
+        for row, ids in enumerate(keys):
+            both[:, :, row, :, len(ids) :] = 0
+            if ids:
+                both[:, :, row, :, : len(ids)] = self._stored[ids]
+        steps = torch.arange(longest).expand(len(keys), -1)
+        return Context(both[0], both[1], steps < torch.tensor([len(ids) for ids in keys])[:, None], steps)
+
+    def _compute(self, prefixes: Sequence[tuple[int, ...]]) -> None:
+        at = 0
+        while at < len(prefixes):
+            num = max(1, _TOKENS_PER_GROUP // len(prefixes[at]))
+            group = prefixes[at : at + num]
+            both = _keys_and_values(self._backbone, group)
+            for row, ids in enumerate(group):
+                self._store(ids, both[:, :, row, :, : len(ids)])
+            at += num
+
+    def _store(self, ids: tuple[int, ...], both: Tensor) -> None:
+        size = both.numel() * self._dtype.itemsize
+        if self._memory_left is None or self._file is None or size <= self._memory_left:
+            self._stored[ids] = both.to(self._dtype).clone(memory_format=torch.contiguous_format)
+            self._memory_left = None if self._memory_left is None else self._memory_left - size
+            return
+        place = self._file[self._file_at : self._file_at + both.numel()]
+        self._file_at += both.numel()
+        self._stored[ids] = place.view(both.shape).copy_(both)
+
+
+class LeadContexts:
+    """Keys and values of what every text of a task starts with, learned tokens included; for inference.
+
+    Keyed by the tokens and by the learned rows themselves, so that a prompt that changed never meets an old context.
+    """
+
+    def __init__(self) -> None:
+        self._stored: dict[tuple[tuple[int, ...], tuple[int, ...], str], Context] = {}
+
+    @torch.no_grad()
+    def context(self, backbone: Backbone, ids: Sequence[int], soft: Sequence[int], prompt: PromptState) -> Context:
+        """[N, 1, H_kv, L, K] keys and values of one row of tokens, shared by all texts."""
+        rows = b"" if prompt.rows is None else prompt.rows.detach().float().cpu().contiguous().numpy().tobytes()
+        key = (tuple(ids), tuple(soft), backbone.fingerprint + hashlib.sha256(rows).hexdigest())
+        if key not in self._stored:
+            both = _keys_and_values(backbone, [ids], [soft], prompt)
+            steps = torch.arange(len(ids))[None]
+            fresh = Context(both[0], both[1], torch.ones_like(steps, dtype=torch.bool), steps)
+            if len(self._stored) >= _MAX_LEADS:
+                self._stored.clear()
+            self._stored[key] = fresh
+        return self._stored[key]
+
+
+@torch.no_grad()
+def _keys_and_values(
+    backbone: Backbone,
+    rows: Sequence[Sequence[int]],
+    soft: Sequence[Sequence[int]] | None = None,
+    prompt: PromptState | None = None,
+) -> Tensor:
+    """[2, N, R, H_kv, L, K] of rows of tokens, right-padded."""
+    ids = pad_rows(rows, backbone.tokens.pad_id)
+    lengths = torch.tensor([len(row) for row in rows])
+    steps = torch.arange(ids.shape[1]).expand(len(rows), -1)
+    learned = torch.full_like(ids, -1) if soft is None else pad_rows(soft, -1)
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    live = Live(ids, learned, steps < lengths[:, None], steps)
+    backbone.hidden(live, prompt or PromptState(), keep=kept)
+    return torch.stack([torch.stack([kept[layer][part] for layer in range(len(kept))]) for part in (0, 1)])
+
+
+def _mapped(num_bytes: int, dtype: torch.dtype) -> Tensor:
+    """A flat tensor in a temporary file that goes when the tensor does."""
+    handle, path = tempfile.mkstemp(prefix="ptune-contexts-")
+    os.close(handle)
+    try:
+        return torch.from_file(path, shared=True, size=num_bytes // dtype.itemsize, dtype=dtype)
+    finally:
+        Path(path).unlink()  # the mapping holds the file until it is dropped

@@ -39,10 +39,10 @@ def self_test() -> float:
         torch.manual_seed(0)
         backbone = Backbone(LlamaForCausalLM(config), tokenizer, name="self test")
     ids = list(range(2, 2 + _NUM_TOKENS))
-    context = KeptContexts(backbone, [ids[:_NUM_KEPT]]).context([0])
+    context = KeptContexts(backbone, [ids[:_NUM_KEPT]]).context([ids[:_NUM_KEPT]])
     with torch.no_grad():
         plain = backbone.hidden(_live(ids, 0), PromptState())[:, _NUM_KEPT:]
-        resumed = backbone.hidden(_live(ids[_NUM_KEPT:], _NUM_KEPT), PromptState(), context)
+        resumed = backbone.hidden(_live(ids[_NUM_KEPT:], _NUM_KEPT), PromptState(), (context,) if context else ())
     return float((resumed - plain).abs().max() / plain.abs().max())
 
 

@@ -15,7 +15,7 @@ from ptune.inputs.answers import AnswerWords, FillOrder
 from ptune.inputs.tokens import Tokens
 from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Live, Reads
 
-__all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "pad_rows", "trunk_start"]
+__all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "lead_length", "pad_rows", "trunk_start"]
 
 PoolKind = Literal["cls", "last", "mean", "mask"]
 PaddingSide = Literal["right", "left"]
@@ -29,14 +29,35 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     soft: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    branch: list[int] = field(default_factory=list)
+    parent: list[int] = field(default_factory=list)
     example: int = 0
 
-    def add(self, ids: Sequence[int], soft: Sequence[int] | None = None, *, position: int, branch: int = 0) -> None:
+    def add(self, ids: Sequence[int], soft: Sequence[int], *, position: int) -> None:
+        """Tokens behind each other, the first behind the last token that is there."""
+        self.parent += range(len(self.ids) - 1, len(self.ids) - 1 + len(ids))
         self.ids += ids
-        self.soft += soft if soft is not None else [-1] * len(ids)
+        self.soft += soft
         self.positions += range(position, position + len(ids))
-        self.branch += [branch] * len(ids)
+
+    def branch(self, token: int, soft: int, *, parent: int, position: int) -> int:
+        """One token behind any other; returns where it stands."""
+        self.ids.append(token)
+        self.soft.append(soft)
+        self.positions.append(position)
+        self.parent.append(parent)
+        return len(self.ids) - 1
+
+    @property
+    def has_branches(self) -> bool:
+        return any(parent != at - 1 for at, parent in enumerate(self.parent))
+
+    def tree(self) -> torch.Tensor:
+        """[S, S] what each token sees: itself and its ancestors."""
+        sees = torch.eye(len(self.ids), dtype=torch.bool)
+        for at, parent in enumerate(self.parent):
+            if parent >= 0:
+                sees[at] |= sees[parent]
+        return sees
 
 
 @dataclass
@@ -57,6 +78,19 @@ def trunk_start(encoded: Encoded) -> int:
     return max(0, min(encoded.split, last_read))
 
 
+def lead_length(rows: Sequence[Encoded]) -> int:
+    """How many tokens all rows start with, in front of any field's: constant for the task, learned ones included."""
+    first = rows[0]
+    own = next((at for at, owner in enumerate(first.owner) if owner not in ("", "soft", "special")), len(first))
+    length = min(own, *(len(row) - 1 if row.slot is None else row.slot - 1 for row in rows))
+    for row in rows[1:]:
+        if row.ids[:length] == first.ids[:length] and row.soft[:length] == first.soft[:length]:
+            continue
+        same = [row.ids[at] == first.ids[at] and row.soft[at] == first.soft[at] for at in range(length)]
+        length = same.index(False)
+    return max(0, length)
+
+
 def lay_out_words(
     rows: Sequence[Encoded],
     answers: AnswerWords,
@@ -65,7 +99,8 @@ def lay_out_words(
     labels: Sequence[int],
     index: Sequence[int],
     order: FillOrder = "parallel",
-    context: Context | None = None,
+    contexts: Sequence[Context] = (),
+    skip: Sequence[int] | None = None,
     padding_side: PaddingSide = "right",
     has_types: bool = False,
 ) -> Batch:
@@ -78,7 +113,8 @@ def lay_out_words(
         labels: B class numbers, -1 where unknown.
         index: the examples' numbers in the prepared set.
         order: how masks of a word are filled (masked models only; `pet` is laid out by `lay_out_filled`).
-        context: kept keys and values of each row's first `trunk_start` tokens (causal models only).
+        contexts: keys and values in front of the live tokens (causal models only).
+        skip: how many of each row's first tokens the contexts hold, so that they are left out here.
         padding_side: where padding stands.
         has_types: whether the model wants segment ids.
 
@@ -89,7 +125,7 @@ def lay_out_words(
     if tokens.kind == "decoder":
         columns = answers.single and all(encoded.slot == len(encoded) for encoded in rows)
         for example, encoded in enumerate(rows):
-            live.append(_causal_row(encoded, example, answers, plan, columns=columns, keep=context is not None))
+            live.append(_causal_row(encoded, example, answers, plan, columns=columns, first=skip[example] if skip else 0))
     elif tokens.kind == "encoder":
         columns = answers.single
         for example, encoded in enumerate(rows):
@@ -109,7 +145,7 @@ def lay_out_words(
         labels=torch.tensor(list(labels)),
         index=tuple(index),
         decoder=decoder.stack(tokens.pad_id) if decoder else None,
-        context=context,
+        contexts=tuple(contexts),
     )
 
 
@@ -120,7 +156,8 @@ def lay_out_pooled(
     *,
     labels: Sequence[int],
     index: Sequence[int],
-    context: Context | None = None,
+    contexts: Sequence[Context] = (),
+    skip: Sequence[int] | None = None,
     padding_side: PaddingSide = "right",
     has_types: bool = False,
 ) -> Batch:
@@ -131,23 +168,23 @@ def lay_out_pooled(
     """
     live, weights = [], []
     for example, encoded in enumerate(rows):
-        keep = trunk_start(encoded) if context is not None else 0
-        row = _slotted_row(encoded, tokens.slot_ids if pool == "mask" else (), example, keep=keep)
+        first = skip[example] if skip else 0
+        row = _slotted_row(encoded, tokens.slot_ids if pool == "mask" else (), example, first=first)
         live.append(row)
-        weights.append(_pool_weights(encoded, pool, len(row.ids), keep))
+        weights.append(_pool_weights(encoded, pool, len(row.ids), first))
     stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
     pool_RS = torch.zeros(stacked.ids.shape)
     for number, (weight, offset) in enumerate(zip(weights, offsets, strict=True)):
         pool_RS[number, offset : offset + len(weight)] = torch.tensor(weight)
     return Batch(
         live=stacked,
-        reads=Reads(row=torch.arange(len(rows)), position=torch.zeros(len(rows), dtype=torch.long)),
+        reads=Reads(row=torch.arange(len(rows)), position=pool_RS.argmax(1)),
         num_examples=len(rows),
         row_example=torch.arange(len(rows)),
         labels=torch.tensor(list(labels)),
         index=tuple(index),
         pool=pool_RS,
-        context=context,
+        contexts=tuple(contexts),
     )
 
 
@@ -200,26 +237,34 @@ def _slot(encoded: Encoded) -> int:
     return encoded.slot
 
 
-def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: _Plan, *, columns: bool, keep: bool) -> _Row:
-    """Trunk up to the slot, then one branch for every word that needs more than its first token's probability."""
-    slot, first = _slot(encoded), trunk_start(encoded) if keep else 0
+def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: _Plan, *, columns: bool, first: int) -> _Row:
+    """Trunk up to the slot, then the words as a tree: beginnings that words share stand there once.
+
+    What follows the slot is scored behind each whole word. The last token of a path is only predicted, so it is not there.
+    """
+    slot = _slot(encoded)
     row = _Row(example=example)
     row.add(encoded.ids[first:slot], encoded.soft[first:slot], position=first)
-    place = plan.place(example, slot - first - 1)
+    trunk = len(row.ids) - 1
+    place_of = {trunk: plan.place(example, trunk)}
     if columns:
         return row
-    tail_ids, tail_soft = encoded.ids[slot:], encoded.soft[slot:]
+    node_of: dict[tuple[int, ...], int] = {}
+    tail = list(zip(encoded.ids[slot:], encoded.soft[slot:], strict=True))
     for word, ids in enumerate(answers.ids):
-        cell = example * len(answers) + word
-        plan.items.append((place, ids[0], cell))
-        sequence, soft = (*ids, *tail_ids), (*([-1] * len(ids)), *tail_soft)
-        if len(sequence) == 1:
-            continue
-        start = len(row.ids)
-        row.add(sequence[:-1], soft[:-1], position=slot, branch=word + 1)
-        for at in range(1, len(sequence)):
-            if soft[at] < 0:  # a learned token has no probability of its own
-                plan.items.append((plan.place(example, start + at - 1), sequence[at], cell))
+        path = [*((token, -1) for token in ids), *tail]
+        at = trunk
+        for number, (token, soft) in enumerate(path):
+            if soft < 0:  # a learned token has no probability of its own
+                if at not in place_of:
+                    place_of[at] = plan.place(example, at)
+                plan.items.append((place_of[at], token, example * len(answers) + word))
+            if number == len(path) - 1:
+                break
+            key = ids[: number + 1] if number < len(ids) - 1 else (*ids, -1, word, number)
+            if key not in node_of:
+                node_of[key] = row.branch(token, soft, parent=at, position=slot + number)
+            at = node_of[key]
     return row
 
 
@@ -257,13 +302,13 @@ def _masked_rows(
             plan.items.append((place(len(ids), known, at), token, example * len(answers) + word))
 
 
-def _slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, keep: int = 0) -> _Row:
-    """The whole row with `slot_ids` in the answer slot, without its first `keep` tokens."""
+def _slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> _Row:
+    """The whole row with `slot_ids` in the answer slot, without its first `first` tokens."""
     slot = len(encoded) if encoded.slot is None else encoded.slot
     ids = [*encoded.ids[:slot], *slot_ids, *encoded.ids[slot:]]
     soft = [*encoded.soft[:slot], *([-1] * len(slot_ids)), *encoded.soft[slot:]]
     row = _Row(example=example)
-    row.add(ids[keep:], soft[keep:], position=keep)
+    row.add(ids[first:], soft[first:], position=first)
     return row
 
 
@@ -333,7 +378,7 @@ def _stack(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, h
     soft = torch.full((num_rows, length), -1)
     mask = torch.zeros(num_rows, length, dtype=torch.bool)
     positions = torch.zeros(num_rows, length, dtype=torch.long)
-    branch = torch.full((num_rows, length), -1)
+    tree = torch.zeros(num_rows, length, length, dtype=torch.bool) if any(row.has_branches for row in rows) else None
     types = torch.zeros(num_rows, length, dtype=torch.long)
     offsets = [length - len(row.ids) if padding_side == "left" else 0 for row in rows]
     for number, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
@@ -342,13 +387,13 @@ def _stack(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, h
         soft[number, place] = torch.tensor(row.soft)
         mask[number, place] = True
         positions[number, place] = torch.tensor(row.positions)
-        if offset == 0 and row.positions[:1] == [0] and not any(row.branch):
+        if offset == 0 and row.positions[:1] == [0] and tree is None:
             positions[number] = torch.arange(length)  # runs on through the padding, as causal kernels expect
-        branch[number, place] = torch.tensor(row.branch)
+        if tree is not None:
+            tree[number, place, place] = row.tree()
         if has_types:
             types[number, place] = torch.tensor(_segment_types(row, tokens))
-    has_branches = bool((branch > 0).any())
-    return Live(ids, soft, mask, positions, branch if has_branches else None, types if has_types else None), offsets
+    return Live(ids, soft, mask, positions, tree, types if has_types else None), offsets
 
 
 def _segment_types(row: _Row, tokens: Tokens) -> list[int]:

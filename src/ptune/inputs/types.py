@@ -61,10 +61,16 @@ class PromptState:
     """What a prompt method gives the backbone: learned rows that stand in for token embeddings.
 
     Args:
-        rows: [P, E] in the scale of the model's own embeddings as they enter the first layer; None for hard prompts.
+        rows: [P, E] in the scale of the model's own embeddings as they enter the first layer; [J, P, E] for J candidates
+            that are run side by side; None for hard prompts.
     """
 
-    rows: Float[Tensor, "P E"] | None = None
+    rows: Float[Tensor, "*J P E"] | None = None
+
+    @property
+    def num_candidates(self) -> int:
+        """J, 1 for a prompt by itself."""
+        return 1 if self.rows is None or self.rows.dim() == 2 else len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Live:
         soft: [R, S] prompt row of a learned token, -1 elsewhere.
         mask: [R, S] True at real tokens.
         positions: [R, S] positions from 0, counted without padding.
-        branch: [R, S] 0 for the trunk, j for the j-th continuation (it sees the trunk and itself), or None.
+        tree: [R, S, S] what each token sees where continuations branch off (itself and its ancestors), None for a plain row.
         types: [R, S] segment (token type) ids, or None where the model has none.
     """
 
@@ -84,7 +90,7 @@ class Live:
     soft: Int[Tensor, "R S"]
     mask: Bool[Tensor, "R S"]
     positions: Int[Tensor, "R S"]
-    branch: Int[Tensor, "R S"] | None = None
+    tree: Bool[Tensor, "R S S"] | None = None
     types: Int[Tensor, "R S"] | None = None
 
 
@@ -93,7 +99,7 @@ class Context:
     """Keys and values per layer that live tokens may attend to, without being computed again.
 
     Args:
-        keys, values: [N, R, H_kv, L, K].
+        keys, values: [N, R, H_kv, L, K]; R is 1 where all rows share them.
         mask: [R, L] True at real context tokens.
         positions: [R, L] the positions they take up.
     """
@@ -173,7 +179,7 @@ class Batch:
         index: the examples' numbers in the set that was prepared; kept contexts are looked up by them.
         decoder: decoder rows of an encoder-decoder model.
         pool: [R, S] weights with which a head averages hidden states (first, last, mask or mean), or None.
-        context: keys and values in front of the live tokens, or None.
+        contexts: keys and values in front of the live tokens, in order.
         rows: the encoded rows themselves where a readout lays them out again (masks filled one by one).
     """
 
@@ -185,5 +191,5 @@ class Batch:
     index: tuple[int, ...] = field(default=())
     decoder: DecoderRows | None = None
     pool: Float[Tensor, "R S"] | None = None
-    context: Context | None = None
+    contexts: tuple[Context, ...] = ()
     rows: tuple[Encoded, ...] = ()

@@ -7,13 +7,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ptune.backbone import Backbone, KeptContexts
+from ptune.data import Example
 from ptune.errors import TemplateError, VerbalizerError
-from ptune.inputs import Encoded
-from ptune.prompt import InitConfig, InitSources, MethodConfig
+from ptune.inputs import Encoded, PoolKind, SoftLayout, Tokens, encode
+from ptune.prompt import (
+    InitConfig,
+    InitSources,
+    MethodConfig,
+    PromptMethod,
+    PromptSetup,
+    build_prompt,
+    initial_rows,
+    vary,
+)
 from ptune.readout import Verbalizer
 from ptune.template import Template
 
-__all__ = ["Outcome", "Prepared", "checked_length", "init_sources"]
+__all__ = [
+    "Outcome",
+    "Prepared",
+    "build_members",
+    "check_template",
+    "checked_length",
+    "encode_example",
+    "ensemble_scores",
+    "init_sources",
+]
 
 _DEFAULT_MAX_LENGTH = 256
 
@@ -24,11 +43,14 @@ class Outcome:
 
     Args:
         scores: [B, C] label scores; softmax of them are the probabilities.
-        loss: mean loss, or None where no labels were known.
+        loss: mean loss, or None where no labels were known; of candidates, the sum of theirs.
+        candidate_scores, candidate_losses: each candidate's, or None without candidates.
     """
 
     scores: Float[Tensor, "B C"]
     loss: Tensor | None = None
+    candidate_scores: Float[Tensor, "J B C"] | None = None
+    candidate_losses: Float[Tensor, " J"] | None = None
 
     @property
     def probabilities(self) -> Float[Tensor, "B C"]:
@@ -99,3 +121,82 @@ def init_sources(
         label_ids=label_ids,
         bundle_rows=init_rows,
     )
+
+
+def build_members(
+    config: MethodConfig, backbone: Backbone, layout: SoftLayout, sources: InitSources, num_candidates: int, seed: int
+) -> tuple[list[PromptMethod], tuple[float, ...]]:
+    """One prompt for each candidate, and its share of the learning rate.
+
+    A candidate whose initialisation came out like the first one's (given words, say) gets a little noise on its rows.
+    """
+    kind = config.kind if isinstance(config, InitConfig) else "random"
+    spec, members, first = backbone.spec, [], torch.zeros(0, backbone.spec.embedding_size)
+    variations = vary(num_candidates, seed)
+    for number, one in enumerate(variations):
+        start = torch.zeros(0, spec.embedding_size)
+        if layout.num_rows:
+            start = initial_rows(kind, layout, sources, backbone.embed, rms=spec.embedding_rms, seed=one.seed)
+        if number == 0:
+            first = start
+        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(one.seed), dtype=start.dtype)
+        is_same = (start == first).all(-1, keepdim=True)
+        start = start + one.jitter * spec.embedding_rms * noise * is_same
+        members.append(build_prompt(config, PromptSetup(spec, layout, start, one.seed)))
+    return members, tuple(one.rate_factor for one in variations)
+
+
+def ensemble_scores(scores: Float[Tensor, "J B C"]) -> Float[Tensor, "B C"]:
+    """Log of the mean probability over candidates."""
+    return torch.logsumexp(torch.log_softmax(scores, -1), 0) - torch.log(torch.tensor(float(len(scores))))
+
+
+def encode_example(
+    example: Example,
+    template: Template,
+    layout: SoftLayout,
+    tokens: Tokens,
+    *,
+    max_length: int,
+    num_answer_tokens: int,
+    lead: int,
+) -> Encoded:
+    """One row as tokens; an error names the row.
+
+    Raises:
+        TemplateError: a missing field, or too long.
+    """
+    try:
+        return encode(
+            template.render(example.fields),
+            tokens,
+            layout,
+            max_length=max_length,
+            num_answer_tokens=num_answer_tokens,
+            lead=lead,
+        )
+    except TemplateError as error:
+        where = ", ".join(filter(None, (example.where, error.where)))
+        raise TemplateError(error.what, where=where, fix=error.fix) from None
+
+
+def check_template(template: Template, backbone: Backbone, *, has_words: bool, pool: PoolKind | None) -> None:
+    """Whether a template has the one answer slot that the readout needs.
+
+    Raises:
+        TemplateError: none, several, or nothing in front of it that a causal model could read.
+    """
+    if template.num_masks > 1:
+        raise TemplateError(f"the template has {template.num_masks} answer slots", where="template", fix="keep one {mask}")
+    if template.num_masks == 0 and (has_words or pool == "mask"):
+        raise TemplateError(
+            "the template has no answer slot",
+            where="template",
+            fix='write {mask} where the label word goes, as in "{text} It was{mask}"',
+        )
+    if has_words and backbone.kind == "decoder" and not template.before_mask() and not backbone.tokens.start_ids:
+        raise TemplateError(
+            "nothing stands left of {mask} for a causal model to read",
+            where="template",
+            fix="move {mask} behind the text",
+        )

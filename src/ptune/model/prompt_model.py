@@ -12,32 +12,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptune.backbone import Backbone, KeptContexts
+from ptune.backbone import Backbone, KeptContexts, LeadContexts
 from ptune.data import Example, LabelSet
-from ptune.errors import BackboneError, RecipeError, TemplateError, VerbalizerError
+from ptune.errors import BackboneError, RecipeError, VerbalizerError
 from ptune.inputs import (
     AnswerWords,
     Batch,
+    Context,
     Encoded,
     FillOrder,
     PoolKind,
     SoftLayout,
-    encode,
     lay_out_filled,
     lay_out_pooled,
     lay_out_words,
+    lead_length,
     soft_layout,
     trunk_start,
 )
-from ptune.model.parts import Outcome, Prepared, checked_length, init_sources
+from ptune.model.parts import (
+    Outcome,
+    Prepared,
+    build_members,
+    check_template,
+    checked_length,
+    encode_example,
+    ensemble_scores,
+    init_sources,
+)
 from ptune.objective import classification_loss
 from ptune.prompt import (
-    InitConfig,
+    CandidatePrompts,
     MethodConfig,
     PromptMethod,
     PromptSetup,
     build_prompt,
-    initial_rows,
     parse_method,
     registration,
 )
@@ -49,6 +58,8 @@ __all__ = ["PromptModel", "Tune"]
 Tune = Literal["frozen", "lm", "lm-head", "task-head"]
 LM_RATE = 1e-5
 LM_HEAD_RATE = 1e-4
+TOKENS_PER_BATCH = 1024
+"""Live tokens that inference computes at once: enough for the matrix products, little enough for the cache."""
 
 
 class PromptModel(nn.Module):
@@ -111,8 +122,16 @@ class PromptModel(nn.Module):
         high = torch.float64 if backbone.dtype == torch.float64 else torch.float32
         self.head = None if pool is None else LinearHead(backbone.spec.width, len(labels), seed=seed, dtype=high)
         self.lm_head = nn.Parameter(backbone.require_output().weight.detach().clone().float()) if tune == "lm-head" else None
-        self.register_buffer("prior", torch.zeros(len(labels), dtype=high))
-        self._check_template()
+        with torch.no_grad():
+            state = self.prompt()
+        shape = (len(labels),) if state.rows is None or state.rows.dim() == 2 else (state.num_candidates, len(labels))
+        self.register_buffer("prior", torch.zeros(shape, dtype=high))
+        self._leads = LeadContexts()
+        if tune == "task-head" and self.head is None:
+            raise RecipeError("there is no task head to train", where="tune", fix="set head: linear")
+        if len(shape) == 2 and (pool is not None or tune != "frozen"):
+            raise RecipeError("candidates are for label words on a frozen model", where="candidates", fix="leave them out here")
+        check_template(template, backbone, has_words=self.answers is not None, pool=pool)
         self.to(backbone.device)
 
     @classmethod
@@ -125,6 +144,7 @@ class PromptModel(nn.Module):
         method: str | Mapping[str, Any] | MethodConfig = "p-tuning",
         pool: PoolKind | None = None,
         init_rows: Tensor | None = None,
+        candidates: int = 1,
         seed: int = 0,
         **settings: Any,
     ) -> "PromptModel":
@@ -137,6 +157,7 @@ class PromptModel(nn.Module):
             method: prompt method, by name or with settings.
             pool: `cls`, `last`, `mean` or `mask` to read a linear head instead of label words.
             init_rows: [P, E] of another task for `init: bundle`.
+            candidates: prompts to train side by side; they differ in initialisation and learning rate (`prompt.vary`).
             seed: of everything drawn.
             **settings: max_length, fill, tune, class_weights, label_smoothing.
 
@@ -160,10 +181,7 @@ class PromptModel(nn.Module):
         names = verbalizer.labels if verbalizer else tuple(str(name) for name in given)
         layout = soft_layout(complete, backbone.tokens)
         sources = init_sources(config, backbone, complete, verbalizer, init_rows)
-        kind = config.kind if isinstance(config, InitConfig) else "random"
-        start = torch.zeros(0, backbone.spec.embedding_size)
-        if layout.num_rows:
-            start = initial_rows(kind, layout, sources, backbone.embed, rms=backbone.spec.embedding_rms, seed=seed)
+        members, factors = build_members(config, backbone, layout, sources, candidates, seed)
         return cls(
             backbone,
             complete,
@@ -172,15 +190,20 @@ class PromptModel(nn.Module):
             pool=pool,
             method=config,
             layout=layout,
-            start=start,
+            start=members[0] if candidates == 1 else CandidatePrompts(members, factors),
             seed=seed,
             **settings,
         )
 
     # -- rows to batches ---------------------------------------------------------------------------------------------
 
-    def prepare(self, examples: Sequence[Example], *, keep_context: bool = False) -> Prepared:
+    def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> Prepared:
         """Renders and tokenises rows; with `keep_context`, computes what lies in front of the learned tokens once.
+
+        Args:
+            examples: rows.
+            keep_context: whether to keep.
+            **storage: `dtype` and `memory` of `KeptContexts`.
 
         Raises:
             TemplateError: a missing field, or a row that does not fit.
@@ -194,7 +217,7 @@ class PromptModel(nn.Module):
             refusal = self.why_not_keep()
             if refusal:
                 raise BackboneError(f"contexts cannot be kept: {refusal}", where="keep_context", fix="set keep_context: false")
-            contexts = KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded])
+            contexts = KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
         return Prepared(encoded, labels, contexts)
 
     def encode(self, example: Example) -> Encoded:
@@ -203,28 +226,34 @@ class PromptModel(nn.Module):
         Raises:
             TemplateError: a missing field, or too long; the message names the row.
         """
-        try:
-            segments = self.template.render(example.fields)
-            return encode(
-                segments,
-                self.backbone.tokens,
-                self.layout,
-                max_length=self.max_length,
-                num_answer_tokens=self.answers.max_tokens if self.answers else 1,
-                lead=registration(self.method).num_lead(self.method),
-            )
-        except TemplateError as error:
-            where = ", ".join(filter(None, (example.where, error.where)))
-            raise TemplateError(error.what, where=where, fix=error.fix) from None
+        return encode_example(
+            example,
+            self.template,
+            self.layout,
+            self.backbone.tokens,
+            max_length=self.max_length,
+            num_answer_tokens=self.answers.max_tokens if self.answers else 1,
+            lead=registration(self.method).num_lead(self.method),
+        )
 
-    def batch(self, prepared: Prepared, index: Sequence[int]) -> Batch:
-        """The rows with these numbers, laid out for this backbone and readout."""
+    def batch(self, prepared: Prepared, index: Sequence[int], *, lead: tuple[int, Context] | None = None) -> Batch:
+        """The rows with these numbers, laid out for this backbone and readout.
+
+        Args:
+            prepared: rows.
+            index: their numbers.
+            lead: how many tokens all rows start with, and their keys and values (see `lead`).
+
+        Raises:
+            BackboneError: contexts that were kept for another model.
+        """
         rows = [prepared.encoded[i] for i in index]
-        context = prepared.contexts.context(index) if prepared.contexts else None
+        contexts, skip = self._contexts(prepared, rows, lead)
         settings: dict[str, Any] = {
             "labels": [prepared.labels[i] for i in index],
             "index": index,
-            "context": context,
+            "contexts": contexts,
+            "skip": skip,
             "has_types": self._has_types,
         }
         if self.answers is None:
@@ -234,59 +263,120 @@ class PromptModel(nn.Module):
         batch = lay_out_words(rows, self.answers, self.backbone.tokens, order=order, **settings)
         return replace(batch, rows=tuple(rows)) if self._fills_one_by_one else batch
 
-    def batches(self, prepared: Prepared, batch_size: int, *, seed: int | None = None) -> Iterator[Batch]:
-        """All rows in batches; shuffled with a seed, else sorted by length so that little is padded."""
+    def _contexts(
+        self, prepared: Prepared, rows: Sequence[Encoded], lead: tuple[int, Context] | None
+    ) -> tuple[tuple[Context, ...], list[int] | None]:
+        if prepared.contexts is not None:
+            if prepared.contexts.fingerprint != self.backbone.fingerprint:
+                raise BackboneError("these rows' contexts were kept for another model", fix="prepare them with this one")
+            skip = [trunk_start(row) for row in rows]
+            kept = prepared.contexts.context([row.ids[:start] for row, start in zip(rows, skip, strict=True)])
+            return () if kept is None else (kept,), skip
+        return ((lead[1],), [lead[0]] * len(rows)) if lead else ((), None)
+
+    def lead(self, rows: Sequence[Encoded]) -> tuple[int, Context] | None:
+        """What all these rows start with, learned tokens included, computed once: for inference on a causal model."""
+        if self.why_not_keep() or self.prior.dim() == 2 or not rows:
+            return None
+        length = lead_length(rows)
+        if length < 2:
+            return None
+        ids, soft = rows[0].ids[:length], rows[0].soft[:length]
+        return length, self._leads.context(self.backbone, ids, soft, self.prompt())
+
+    def batches(self, prepared: Prepared, batch_size: int | None, *, seed: int | None = None) -> Iterator[Batch]:
+        """All rows in batches; shuffled with a seed, else sorted by length so that little is padded.
+
+        Args:
+            prepared: rows.
+            batch_size: rows of a batch; None fills batches up to `TOKENS_PER_BATCH` live tokens.
+            seed: of the order.
+        """
+        lead = None if torch.is_grad_enabled() or prepared.contexts is not None else self.lead(prepared.encoded)
+        lengths = [self._num_live(row, prepared, lead) for row in prepared.encoded]
         if seed is None:
-            order = sorted(range(len(prepared)), key=lambda i: len(prepared.encoded[i]))
+            order = sorted(range(len(prepared)), key=lambda i: lengths[i])
         else:
             order = torch.randperm(len(prepared), generator=torch.Generator().manual_seed(seed)).tolist()
-        for first in range(0, len(order), batch_size):
-            yield self.batch(prepared, order[first : first + batch_size])
+        at = 0
+        while at < len(order):
+            num = batch_size or 1
+            while batch_size is None and at + num < len(order) and (num + 1) * lengths[order[at + num]] <= TOKENS_PER_BATCH:
+                num += 1
+            yield self.batch(prepared, order[at : at + num], lead=lead)
+            at += num
+
+    def _num_live(self, row: Encoded, prepared: Prepared, lead: tuple[int, Context] | None) -> int:
+        """Tokens of a row that are computed when it is scored, over all candidates."""
+        skipped = trunk_start(row) if prepared.contexts is not None else lead[0] if lead else 0
+        branches = 0
+        if self.answers is not None and not self.answers.single:
+            branches = sum(len(word) - 1 for word in self.answers.ids)
+        return (len(row) - skipped + branches) * (1 if self.prior.dim() == 1 else len(self.prior))
 
     # -- batches to scores -------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> Outcome:
-        """Label scores, and the loss where every row has a label."""
-        scores = self._label_scores(batch) - self.prior
+        """Label scores, and the loss where every row has a label; of candidates, each one's and their sum."""
+        scores = self._label_scores(batch)
+        many = scores.dim() == 3
+        scores = scores - (self.prior[:, None] if many else self.prior)
+        joined = ensemble_scores(scores) if many else scores
         if bool((batch.labels < 0).any()):
-            return Outcome(scores)
-        loss = classification_loss(scores, batch.labels, class_weights=self.class_weights, label_smoothing=self.label_smoothing)
-        return Outcome(scores, loss)
+            return Outcome(joined, candidate_scores=scores if many else None)
+        settings: dict[str, Any] = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
+        if not many:
+            return Outcome(joined, classification_loss(scores, batch.labels, **settings))
+        losses = torch.stack([classification_loss(one, batch.labels, **settings) for one in scores])
+        return Outcome(joined, losses.sum(), candidate_scores=scores, candidate_losses=losses)
 
-    def scores(self, prepared: Prepared, *, batch_size: int = 16) -> Float[Tensor, "B C"]:
-        """Label scores of all rows in their own order, without gradients."""
-        out = torch.zeros(len(prepared), len(self.labels))
+    def scores(self, prepared: Prepared, *, batch_size: int | None = None) -> Float[Tensor, "B C"]:
+        """Label scores of all rows in their own order, without gradients; candidates speak as an ensemble."""
+        scores = self.candidate_scores(prepared, batch_size=batch_size)
+        return scores[0] if len(scores) == 1 else ensemble_scores(scores)
+
+    def candidate_scores(self, prepared: Prepared, *, batch_size: int | None = None) -> Float[Tensor, "J B C"]:
+        """Each candidate's label scores of all rows in their own order, without gradients."""
+        many = self.prior.dim() == 2
+        out = torch.zeros(len(self.prior) if many else 1, len(prepared), len(self.labels))
         with torch.no_grad():
             for batch in self.batches(prepared, batch_size):
-                out[list(batch.index)] = self(batch).scores.float().cpu()
+                outcome = self(batch)
+                out[:, list(batch.index)] = (outcome.candidate_scores if many else outcome.scores[None]).float().cpu()
         return out
 
+    def keep_candidate(self, number: int) -> None:
+        """Goes on with one of the candidates alone."""
+        assert isinstance(self.prompt, CandidatePrompts)
+        member = self.prompt.members[number]
+        assert isinstance(member, PromptMethod)
+        self.prompt, self.prior = member, self.prior[number].clone()
+
     def _label_scores(self, batch: Batch) -> Tensor:
+        """[B, C], or [J, B, C] of candidates."""
         if self.head is not None:
             assert batch.pool is not None
-            hidden: Tensor = self.backbone.hidden(batch.live, self.prompt(), batch.context)
-            pooled: Tensor = self.head(hidden, batch.pool)
+            if self.pool == "mean":
+                pooled: Tensor = self.head(self.backbone.hidden(batch.live, self.prompt(), batch.contexts), batch.pool)
+            else:
+                pooled = self.head.score(self._read_states(replace(batch, decoder=None)))
             return pooled
         assert self.verbalizer is not None and self.answers is not None
         if self._fills_one_by_one:
-            words = self._pet_scores(batch)
-        else:
-            words = word_scores(
-                self._read_hidden(batch),
-                batch.reads,
-                self._logits,
-                num_examples=batch.num_examples,
-                num_words=len(self.answers),
-            )
-        return self.verbalizer.label_scores(words, self.answers)
+            return self.verbalizer.label_scores(self._pet_scores(batch), self.answers)
+        states = self._read_states(batch)
+        many = states.dim() == 3
+        words = [
+            word_scores(one, batch.reads, self._logits, num_examples=batch.num_examples, num_words=len(self.answers))
+            for one in (states if many else states[None])
+        ]
+        scores = [self.verbalizer.label_scores(one, self.answers) for one in words]
+        return torch.stack(scores) if many else scores[0]
 
-    def _read_hidden(self, batch: Batch) -> Tensor:
-        """Hidden states of the rows that are read: the decoder's where there is one."""
-        hidden: Tensor = self.backbone.hidden(batch.live, self.prompt(), batch.context)
-        if batch.decoder is None:
-            return hidden
-        decoded: Tensor = self.backbone.decoder_hidden(batch.decoder, hidden, batch.live.mask)
-        return decoded
+    def _read_states(self, batch: Batch) -> Tensor:
+        """[U, D] hidden states at the places that are read, the decoder's where there is one; [J, U, D] of candidates."""
+        states: Tensor = self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts, batch.decoder)
+        return states
 
     def _pet_scores(self, batch: Batch) -> Tensor:
         assert self.answers is not None
@@ -295,7 +385,7 @@ class PromptModel(nn.Module):
         def lay_out(is_filled: Any) -> Batch:
             return lay_out_filled(rows, answers, self.backbone.tokens, is_filled, has_types=self._has_types)
 
-        return pet_scores(lay_out, self._read_hidden, self._logits, answers, num_examples=batch.num_examples)
+        return pet_scores(lay_out, self._read_states, self._logits, answers, num_examples=batch.num_examples)
 
     def _logits(self, hidden: Tensor, columns: Tensor | None) -> Tensor:
         return self.backbone.logits(hidden, columns, self.lm_head)
@@ -309,6 +399,11 @@ class PromptModel(nn.Module):
         """
         prompt = list(self.prompt.parameters())
         groups: list[dict[str, Any]] = []
+        if isinstance(self.prompt, CandidatePrompts):
+            base = self.prompt.learning_rate if learning_rate is None else learning_rate
+            for number, (member, factor) in enumerate(zip(self.prompt.members, self.prompt.rate_factors, strict=True)):
+                groups.append({"name": f"candidate-{number}", "params": list(member.parameters()), "lr": base * factor})
+            return groups
         if prompt:
             groups.append({"name": "prompt", "params": prompt, "lr": self.prompt.learning_rate})
         if self.tune == "lm":
@@ -357,25 +452,3 @@ class PromptModel(nn.Module):
     @property
     def _has_types(self) -> bool:
         return self.backbone.kind == "encoder" and getattr(self.backbone.model.config, "type_vocab_size", 0) > 1
-
-    def _check_template(self) -> None:
-        if self.template.num_masks > 1:
-            raise TemplateError(
-                f"the template has {self.template.num_masks} answer slots", where="template", fix="keep one {mask}"
-            )
-        if self.template.num_masks == 0 and (self.answers is not None or self.pool == "mask"):
-            raise TemplateError(
-                "the template has no answer slot",
-                where="template",
-                fix='write {mask} where the label word goes, as in "{text} It was{mask}"',
-            )
-        if self.tune == "task-head" and self.head is None:
-            raise RecipeError("there is no task head to train", where="tune", fix="set head: linear")
-        if self.answers is not None and self.backbone.kind == "decoder":
-            nodes = self.template.before_mask()
-            if not nodes and not self.backbone.tokens.start_ids:
-                raise TemplateError(
-                    "nothing stands left of {mask} for a causal model to read",
-                    where="template",
-                    fix="move {mask} behind the text",
-                )

@@ -1,6 +1,7 @@
 """Prompt methods: each one file, found by name."""
 
 from ptune.prompt import hard, p_tuning, prompt_tuning
+from ptune.prompt.candidates import CandidatePrompts, CandidateVariation, vary
 from ptune.prompt.initialise import InitConfig, InitialisationKind, InitSources, initial_rows
 from ptune.prompt.method import (
     MethodConfig,
@@ -16,6 +17,8 @@ from ptune.prompt.method import (
 from ptune.prompt.rate import embedding_rate
 
 __all__ = [
+    "CandidatePrompts",
+    "CandidateVariation",
     "InitConfig",
     "InitSources",
     "InitialisationKind",
@@ -33,4 +36,5 @@ __all__ = [
     "prompt_tuning",
     "register",
     "registration",
+    "vary",
 ]

@@ -33,7 +33,11 @@ class LinearHead(nn.Module):
             self.linear.bias.zero_()
 
     def forward(self, hidden: Float[Tensor, "B S D"], pool: Float[Tensor, "B S"]) -> Float[Tensor, "B C"]:
-        """Pools with weights that sum to one, brings the result to unit scale, and scores the classes."""
-        pooled = (pool.to(hidden.device, self.linear.weight.dtype)[:, :, None] * hidden.to(self.linear.weight.dtype)).sum(1)
-        scores: Tensor = self.linear(self.norm(pooled))
+        """Pools with weights that sum to one, and scores the classes."""
+        weights = pool.to(hidden.device, self.linear.weight.dtype)[:, :, None]
+        return self.score((weights * hidden.to(self.linear.weight.dtype)).sum(1))
+
+    def score(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Brings pooled states to unit scale, and scores the classes."""
+        scores: Tensor = self.linear(self.norm(pooled.to(self.linear.weight.dtype)))
         return scores

@@ -1,11 +1,12 @@
 """Word scores from hidden states: only the places and words that a batch asks for.
 
-In: final hidden states of the rows that are read, and `Reads`. Out: [B, W]. Where every word is one token, W columns of the
-output layer are enough (scores up to a constant per row); else each item's log-probability over the whole vocabulary is taken,
-a chunk of places at a time, and summed per word.
+In: final hidden states of the U places that are read [U, D], and `Reads`. Out: [B, W]. Where every word is one token, W columns
+of the output layer are enough (scores up to a constant per row); else the log-probability over the whole vocabulary is taken,
+a chunk of places at a time and with its gradient worked out on the way, so that no [U, V] tensor ever stays in memory.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,48 +14,81 @@ from torch import Tensor
 
 from ptune.inputs import AnswerWords, Batch, Reads
 
-__all__ = ["item_log_probabilities", "pet_scores", "word_scores"]
+__all__ = ["item_log_probabilities", "log_normaliser", "pet_scores", "word_scores"]
 
-_PLACES_PER_CHUNK = 64
+_LOGITS_PER_CHUNK = 1 << 24
 
 Logits = Callable[[Tensor, Tensor | None], Tensor]
 RunRows = Callable[[Batch], Tensor]
 
 
-def word_scores(hidden_RSD: Tensor, reads: Reads, logits: Logits, *, num_examples: int, num_words: int) -> Float[Tensor, "B W"]:
+def word_scores(hidden_UD: Tensor, reads: Reads, logits: Logits, *, num_examples: int, num_words: int) -> Float[Tensor, "B W"]:
     """Scores every label word of every example.
 
     Args:
-        hidden_RSD: hidden states of the rows that `reads` points into.
+        hidden_UD: hidden states of the places that are read.
         reads: places and tokens.
         logits: (hidden [U, D], columns or None) -> [U, W] or [U, V].
         num_examples: B.
         num_words: W.
     """
     if reads.columns is not None:
-        return logits(hidden_RSD[reads.row, reads.position], reads.columns)
+        return logits(hidden_UD, reads.columns)
     assert reads.item_cell is not None
-    log_probabilities = item_log_probabilities(hidden_RSD, reads, logits)
+    log_probabilities = item_log_probabilities(hidden_UD, reads, logits)
     flat = torch.zeros(num_examples * num_words, dtype=log_probabilities.dtype, device=log_probabilities.device)
     return flat.index_add(0, reads.item_cell.to(flat.device), log_probabilities).view(num_examples, num_words)
 
 
-def item_log_probabilities(hidden_RSD: Tensor, reads: Reads, logits: Logits) -> Float[Tensor, " I"]:
+def item_log_probabilities(hidden_UD: Tensor, reads: Reads, logits: Logits) -> Float[Tensor, " I"]:
     """log P(item's token | its place) for every item, over the whole vocabulary."""
     assert reads.item_read is not None and reads.item_token is not None
-    hidden_UD = hidden_RSD[reads.row, reads.position]
-    parts, order = [], []
-    for first in range(0, len(hidden_UD), _PLACES_PER_CHUNK):
-        inside = torch.nonzero((reads.item_read >= first) & (reads.item_read < first + _PLACES_PER_CHUNK))[:, 0]
-        if not len(inside):
-            continue
-        logits_UV = logits(hidden_UD[first : first + _PLACES_PER_CHUNK], None)
-        place = (reads.item_read[inside] - first).to(logits_UV.device)
-        token = reads.item_token[inside].to(logits_UV.device)
-        parts.append(logits_UV[place, token] - torch.logsumexp(logits_UV, -1)[place])
-        order.append(inside)
-    back = torch.argsort(torch.cat(order))
-    return torch.cat(parts)[back.to(parts[0].device)]
+    tokens, column = torch.unique(reads.item_token, return_inverse=True)
+    own = logits(hidden_UD, tokens)
+    place, column = reads.item_read.to(own.device), column.to(own.device)
+    return own[place, column] - log_normaliser(hidden_UD, logits)[place]
+
+
+def log_normaliser(hidden_UD: Tensor, logits: Logits) -> Float[Tensor, " U"]:
+    """logsumexp of all logits at each place.
+
+    Where only the hidden states learn, the gradient is the probability-weighted mean of output rows: it is taken chunk by chunk
+    in the forward pass, and the logits are dropped.
+    """
+    with torch.no_grad():
+        vocab_size = logits(hidden_UD[:1], None).shape[1]
+    step = max(1, _LOGITS_PER_CHUNK // vocab_size)
+    chunks = torch.split(hidden_UD, step)
+    if not torch.is_grad_enabled() or not hidden_UD.requires_grad:
+        return torch.cat([torch.logsumexp(logits(chunk, None), -1) for chunk in chunks])
+    with torch.enable_grad():
+        if logits(hidden_UD[:1].detach(), None).requires_grad:  # the output layer learns too
+            return torch.cat([torch.logsumexp(logits(chunk, None), -1) for chunk in chunks])
+    values, slopes = zip(*(_with_slope(chunk.detach(), logits) for chunk in chunks), strict=True)
+    total: Tensor = _Normaliser.apply(hidden_UD, torch.cat(values), torch.cat(slopes))  # type: ignore[no-untyped-call]
+    return total
+
+
+def _with_slope(hidden_UD: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        hidden_UD.requires_grad_()
+        value = torch.logsumexp(logits(hidden_UD, None), -1)
+        (slope,) = torch.autograd.grad(value.sum(), hidden_UD)
+    return value.detach(), slope
+
+
+class _Normaliser(torch.autograd.Function):
+    """A value whose gradient is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_UD: Tensor, value_U: Tensor, slope_UD: Tensor) -> Tensor:
+        ctx.save_for_backward(slope_UD)
+        return value_U
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slope_UD,) = ctx.saved_tensors
+        return (grads[0][:, None] * slope_UD).to(slope_UD.dtype), None, None
 
 
 def pet_scores(

@@ -5,7 +5,9 @@ been read and checked; the test rows are only ever judged.
 """
 
 import resource
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ from ptune.train import Listener, RunFolder, TrainResult, replace, train
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run"]
 
 _SHARE_OF_FREE_MEMORY = 0.25
+_SHARE_OF_FREE_DISK = 0.5
+_NUM_ROWS_COMPARED = 8
 _MIN_KEPT_TOKENS = 4
 
 
@@ -89,7 +93,7 @@ def run(
         backbone = _trainable_copy(recipe, backbone)
     model = build_model(recipe, backbone, splits)
     rows = _prepare_training(model, recipe, splits.train, say)
-    validation = _prepare_validation(model, rows, splits.validation)
+    validation = _prepare_validation(model, recipe, rows, splits.validation)
     judged = splits.test or splits.validation
     zero = _zero_shot(model, splits.train, judged) if recipe.head is None else {}
     if zero:
@@ -97,7 +101,8 @@ def run(
             f"zero-shot accuracy {zero['zero_shot']['accuracy']:.3f}, prior-corrected {zero['prior_corrected']['accuracy']:.3f}"
         )
     if recipe.prior == "correct" and recipe.head is None:
-        model.prior.copy_(log_prior(model.scores(rows)))
+        each = torch.stack([log_prior(scores) for scores in model.candidate_scores(rows)])
+        model.prior.copy_(each.view(model.prior.shape))
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
         replace(folder.recipe_path, recipe.to_yaml().encode())
@@ -163,6 +168,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> PromptMod
         method=method,
         pool=_pool(recipe, backbone) if recipe.head else None,
         init_rows=init_rows,
+        candidates=recipe.candidates,
         seed=recipe.seed,
         max_length=recipe.max_length,
         fill=recipe.fill,
@@ -223,22 +229,47 @@ def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Exa
         return rows
     refusal = model.why_not_keep()
     num_tokens = sum(trunk_start(row) for row in rows.encoded)
-    if recipe.keep_context == "auto":
-        if refusal or num_tokens < _MIN_KEPT_TOKENS * len(rows):
-            return rows
-        budget = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
-        needed = context_bytes(model.backbone, num_tokens)
-        if needed > budget:
-            notice(f"the texts' contexts need {needed >> 20} MB, over a quarter of free memory: computed anew in each step")
-            return rows
+    if recipe.keep_context == "auto" and (refusal or num_tokens < _MIN_KEPT_TOKENS * len(rows)):
+        return rows
+    storage = _storage(recipe)
+    needed = context_bytes(model.backbone, num_tokens, recipe.context_dtype)
+    free_disk = shutil.disk_usage(tempfile.gettempdir()).free
+    over = max(0, needed - storage["memory"])
+    if recipe.keep_context == "auto" and over > _SHARE_OF_FREE_DISK * free_disk:
+        notice(
+            f"the texts' contexts need {needed >> 20} MiB, over the {storage['memory'] >> 20} MiB of context_memory "
+            "and half of the free disk: computed anew in each step"
+        )
+        return rows
+    if over:
+        notice(f"{over >> 20} of the contexts' {needed >> 20} MiB are over context_memory and go into a temporary file")
     started = time.perf_counter()
-    kept = model.prepare(examples, keep_context=True)
+    kept = model.prepare(examples, keep_context=True, **storage)
     say(f"kept the context of {len(rows)} texts ({num_tokens} tokens) in {time.perf_counter() - started:.1f} s")
+    if recipe.context_dtype == "bf16":
+        say(f"kept in bf16: label scores differ by up to {_cost_of_bf16(model, examples, kept):.1e}")
     return kept
 
 
-def _prepare_validation(model: PromptModel, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
-    return model.prepare(examples, keep_context=rows.contexts is not None) if examples else None
+def _storage(recipe: Recipe) -> dict[str, Any]:
+    """How contexts are kept: number type, and bytes of memory before the file begins."""
+    free = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
+    memory = free if recipe.context_memory is None else recipe.context_memory << 20
+    return {"dtype": recipe.context_dtype if recipe.context_dtype != recipe.dtype else None, "memory": memory}
+
+
+def _cost_of_bf16(model: PromptModel, examples: Sequence[Example], kept: Prepared) -> float:
+    """Largest difference of a label score over the first rows."""
+    few = range(min(_NUM_ROWS_COMPARED, len(examples)))
+    exact = model.prepare([examples[i] for i in few], keep_context=True)
+    with torch.no_grad():
+        return float((model(model.batch(kept, few)).scores - model(model.batch(exact, few)).scores).abs().max())
+
+
+def _prepare_validation(model: PromptModel, recipe: Recipe, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
+    if not examples:
+        return None
+    return model.prepare(examples, keep_context=True, **_storage(recipe)) if rows.contexts else model.prepare(examples)
 
 
 def _zero_shot(model: PromptModel, train_rows: Sequence[Example], judged: Sequence[Example]) -> dict[str, Any]:

@@ -111,6 +111,12 @@ class Recipe(TrainSettings):
             raise ValueError(f"hold_out ({self.hold_out}) must be smaller than shots ({self.shots})")
         if self.patience is not None and self.validation is None and self.hold_out is None:
             raise ValueError("patience needs validation rows; set validation or hold_out")
+        if self.keep_candidates is not None and self.candidates == 1:
+            raise ValueError("keep_candidates needs candidates; set candidates: 8, say")
+        if self.keep_candidates == "best" and self.validation is None and self.hold_out is None:
+            raise ValueError("keep_candidates: best needs validation rows; set validation or hold_out, or ensemble")
+        if self.candidates > 1 and (self.head is not None or self.tune != "frozen"):
+            raise ValueError("candidates are for label words on a frozen model; leave out head and tune, or candidates")
         if self.pool is not None and self.head is None:
             raise ValueError("pool needs head: linear")
         own = [key for key in ("aggregate", "length", "terminator") if key in self.model_fields_set]

@@ -54,11 +54,13 @@ class TrainResult:
     """How training went.
 
     Args:
-        losses: loss of every step.
-        validations: (step, accuracy, loss) of every look.
+        losses: loss of every step; of candidates, their mean.
+        validations: (step, accuracy, loss) of every look; of candidates, the best one's.
         best_step: step whose parameters were kept; the last where there was no validation.
         stopped_early: whether patience ended the run.
         seconds: time spent training, over all resumed parts.
+        candidate_losses: of candidates, each one's loss at every step, [steps][J].
+        chosen: the candidate that was kept, None for an ensemble or a prompt by itself.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -66,6 +68,8 @@ class TrainResult:
     best_step: int = 0
     stopped_early: bool = False
     seconds: float = 0.0
+    candidate_losses: list[list[float]] = field(default_factory=list)
+    chosen: int | None = None
 
 
 def train(
@@ -92,7 +96,7 @@ def train(
         listeners: called after every step and look.
 
     Raises:
-        TrainError: no rows, nothing to learn, or a loss that is not a number.
+        TrainError: no rows, nothing to learn, candidates to choose from but nothing to choose by, or a loss that is no number.
     """
     if not len(rows):
         raise TrainError("there are no training rows", where="train")
@@ -103,6 +107,13 @@ def train(
     optimiser = build_optimiser(model.parameter_groups(settings.learning_rate), settings)
     schedule = build_schedule(optimiser, settings, num_steps)
     optimiser = accelerator.prepare_optimizer(optimiser)
+    members = [group["params"] for group in optimiser.param_groups] if model.prior.dim() == 2 else []
+    if members and settings.keep_candidates == "best" and validation is None:
+        raise TrainError(
+            "there are no validation rows to choose a candidate by",
+            where="keep_candidates",
+            fix="set validation or hold_out, or keep_candidates: ensemble",
+        )
     learned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for parameter in learned:
         parameter.requires_grad_(True)
@@ -110,7 +121,7 @@ def train(
         model.backbone.checkpoint(True)
 
     result, first = TrainResult(), 0
-    best = _Best()
+    best = [_Best(part) for part in _parts(members, learned)]
     average = _Average(learned, settings.ema)
     if resume and folder is not None:
         state = folder.load_state()
@@ -122,40 +133,54 @@ def train(
     for step in range(first + 1, num_steps + 1):
         if result.stopped_early:  # already before the interruption
             break
-        loss = 0.0
+        losses = torch.zeros(max(1, len(members)))
         for _ in range(settings.accumulate):
             outcome = model(next(batches))
             if outcome.loss is None:
                 raise TrainError("a training row has no known label", where="train")
             accelerator.backward(outcome.loss / settings.accumulate)
-            loss += outcome.loss.item() / settings.accumulate
-        if loss != loss or loss in (float("inf"), float("-inf")):
+            each = outcome.loss[None] if outcome.candidate_losses is None else outcome.candidate_losses
+            losses += each.detach().float().cpu() / settings.accumulate
+        loss = losses.mean().item()
+        if not torch.isfinite(losses).all():
             raise TrainError(f"the loss of step {step} is {loss}", where="train", fix="lower learning_rate")
         if settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(learned, settings.clip_norm)
+            for group in members or [learned]:
+                torch.nn.utils.clip_grad_norm_(group, settings.clip_norm)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
         average.update(learned)
         result.losses.append(loss)
+        if members:
+            result.candidate_losses.append(losses.tolist())
         _tell(folder, listeners, TrainEvent("step", step, num_steps, loss, seconds=time.perf_counter() - started))
 
         if validation is not None and (step % look_every == 0 or step == num_steps):
-            accuracy, validation_loss = _look(model, validation, learned, average)
+            values = average.values(learned)
+            looks = _look(model, validation, learned, values)
+            for one, (accuracy, validation_loss) in zip(best, looks, strict=True):
+                one.offer(step, accuracy, validation_loss, values)
+            accuracy, validation_loss = max(looks, key=lambda look: (look[0], -look[1]))
             result.validations.append((step, accuracy, validation_loss))
-            best.offer(step, accuracy, validation_loss, average.values(learned))
             event = TrainEvent("validation", step, num_steps, validation_loss, accuracy, time.perf_counter() - started)
             _tell(folder, listeners, event)
-            result.stopped_early = settings.patience is not None and best.num_since >= settings.patience
+            since = min(one.num_since for one in best)
+            result.stopped_early = settings.patience is not None and since >= settings.patience
         result.seconds = before + time.perf_counter() - started
         if folder is not None and (step % save_every == 0 or step == num_steps or result.stopped_early):
             folder.save_state(_state(step, learned, optimiser, schedule, result, best, average))
         if result.stopped_early:
             break
 
-    final = best.values if best.values is not None else average.values(learned)
-    _put(learned, final)
-    result.best_step = best.step if best.values is not None else len(result.losses)
+    _put(learned, average.values(learned))
+    for one in best:
+        one.put_back(learned)
+    leader = max(best, key=lambda one: one.score or (0.0, 0.0))
+    result.best_step = len(result.losses) if leader.score is None else leader.step
+    if members and (settings.keep_candidates or ("ensemble" if validation is None else "best")) == "best":
+        result.chosen = best.index(leader)
+        model.keep_candidate(result.chosen)
     if settings.checkpointing:
         model.backbone.checkpoint(False)
     _tell(None, listeners, TrainEvent("end", len(result.losses), num_steps, result.losses[-1], seconds=result.seconds))
@@ -174,15 +199,26 @@ def _batches(model: PromptModel, rows: Prepared, settings: TrainSettings, seed: 
         epoch, skip = epoch + 1, 0
 
 
-def _look(model: PromptModel, rows: Prepared, learned: Sequence[Tensor], average: "_Average") -> tuple[float, float]:
-    """Accuracy and mean loss on validation rows, with the averaged parameters where there are such."""
+def _parts(members: Sequence[Sequence[Tensor]], learned: Sequence[Tensor]) -> list[range]:
+    """Where each candidate's parameters stand among all; one part for a prompt by itself."""
+    parts, at = [], 0
+    for size in map(len, members or [learned]):
+        parts.append(range(at, at + size))
+        at += size
+    return parts
+
+
+def _look(model: PromptModel, rows: Prepared, learned: Sequence[Tensor], values: Sequence[Tensor]) -> list[tuple[float, float]]:
+    """Each candidate's accuracy and mean loss on validation rows, with the parameters given."""
     raw = [parameter.detach().clone() for parameter in learned]
-    _put(learned, average.values(learned))
-    scores = model.scores(rows)
+    _put(learned, values)
+    scores_JBC = model.candidate_scores(rows)
     _put(learned, raw)
-    labels = torch.tensor(rows.labels)
-    accuracy = report(rows.labels, scores.argmax(1).tolist(), model.labels.names).accuracy
-    return accuracy, torch.nn.functional.cross_entropy(scores, labels).item()
+    labels, looks = torch.tensor(rows.labels), []
+    for scores in scores_JBC:
+        accuracy = report(rows.labels, scores.argmax(1).tolist(), model.labels.names).accuracy
+        looks.append((accuracy, torch.nn.functional.cross_entropy(scores, labels).item()))
+    return looks
 
 
 def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
@@ -192,9 +228,14 @@ def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 class _Best:
-    """The parameters that did best on validation: higher accuracy, or the same with a lower loss."""
+    """The parameters of one candidate that did best on validation: higher accuracy, or the same with a lower loss.
 
-    def __init__(self) -> None:
+    Args:
+        part: where they stand among all that is learned.
+    """
+
+    def __init__(self, part: range) -> None:
+        self.part = part
         self.step, self.num_since = 0, 0
         self.score: tuple[float, float] | None = None
         self.values: list[Tensor] | None = None
@@ -202,9 +243,20 @@ class _Best:
     def offer(self, step: int, accuracy: float, loss: float, values: Sequence[Tensor]) -> None:
         if self.score is None or (accuracy, -loss) > self.score:
             self.step, self.num_since, self.score = step, 0, (accuracy, -loss)
-            self.values = [value.detach().clone() for value in values]
+            self.values = [values[at].detach().clone() for at in self.part]
         else:
             self.num_since += 1
+
+    def put_back(self, learned: Sequence[Tensor]) -> None:
+        if self.values is not None:
+            _put([learned[at] for at in self.part], self.values)
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "num_since": self.num_since, "score": self.score, "values": self.values}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.step, self.num_since = state["step"], state["num_since"]
+        self.score, self.values = state["score"], state["values"]
 
 
 class _Average:
@@ -227,7 +279,13 @@ class _Average:
 
 
 def _state(
-    step: int, learned: Sequence[Tensor], optimiser: Any, schedule: Any, result: TrainResult, best: _Best, average: _Average
+    step: int,
+    learned: Sequence[Tensor],
+    optimiser: Any,
+    schedule: Any,
+    result: TrainResult,
+    best: Sequence[_Best],
+    average: _Average,
 ) -> dict[str, Any]:
     return {
         "step": step,
@@ -235,10 +293,11 @@ def _state(
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
         "losses": result.losses,
+        "candidate_losses": result.candidate_losses,
         "validations": result.validations,
         "stopped_early": result.stopped_early,
         "seconds": result.seconds,
-        "best": {"step": best.step, "num_since": best.num_since, "score": best.score, "values": best.values},
+        "best": [one.state() for one in best],
         "average": {"sums": average.sums, "num_updates": average.num_updates},
     }
 
@@ -249,7 +308,7 @@ def _restore(
     optimiser: Any,
     schedule: Any,
     result: TrainResult,
-    best: _Best,
+    best: Sequence[_Best],
     average: _Average,
 ) -> int:
     """Puts a saved state back; returns the steps it had done."""
@@ -257,9 +316,10 @@ def _restore(
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])
     result.losses, result.validations = list(state["losses"]), [tuple(look) for look in state["validations"]]
+    result.candidate_losses = [list(losses) for losses in state["candidate_losses"]]
     result.seconds, result.stopped_early = state["seconds"], state["stopped_early"]
-    best.step, best.num_since = state["best"]["step"], state["best"]["num_since"]
-    best.score, best.values = state["best"]["score"], state["best"]["values"]
+    for one, kept in zip(best, state["best"], strict=True):
+        one.restore(kept)
     average.sums, average.num_updates = state["average"]["sums"], state["average"]["num_updates"]
     return int(state["step"])
 

@@ -27,7 +27,11 @@ class TrainSettings(BaseModel):
         patience: looks without improvement before the run stops; None never stops early.
         save_every: steps between saved states; None: at every look, at least every 25 steps.
         checkpointing: recompute layers in the backward pass to save memory.
-        keep_context: keep what lies in front of the learned tokens: `auto` where it is exact and fits into memory.
+        keep_context: keep what lies in front of the learned tokens: `auto` where it is exact and worth it.
+        context_memory: MiB for kept contexts, None for a quarter of free memory; what is over goes into a temporary file.
+        context_dtype: number type of kept contexts; `bf16` halves them, and the run says what that costs.
+        candidates: prompts to train at once, which differ in initialisation and learning rate.
+        keep_candidates: `best` on validation, or all of them as an `ensemble`; None: best where there is validation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +52,10 @@ class TrainSettings(BaseModel):
     save_every: int | None = Field(default=None, ge=1)
     checkpointing: bool = False
     keep_context: bool | Literal["auto"] = "auto"
+    context_memory: int | None = Field(default=None, ge=1)
+    context_dtype: Literal["fp32", "bf16"] = "fp32"
+    candidates: int = Field(default=1, ge=1, le=64)
+    keep_candidates: Literal["best", "ensemble"] | None = None
 
     def num_steps(self, num_rows: int) -> int:
         """Optimiser steps for so many training rows: as set, else 12 passes, at least 80 and at most 1,000 steps."""
