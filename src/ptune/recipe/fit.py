@@ -4,7 +4,6 @@ In: a `Recipe` or its words. Out: a `Task`, whose `facts` say what the prompt ga
 been read and checked; the test rows are only ever judged.
 """
 
-import resource
 import shutil
 import sys
 import tempfile
@@ -336,6 +335,11 @@ def _facts(
 
 
 def _peak_memory_mb() -> int:
+    if sys.platform == "win32":  # which has no module resource
+        peak_bytes: int = psutil.Process().memory_info().peak_wset
+        return peak_bytes >> 20
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> 20 if sys.platform == "darwin" else peak >> 10
 
