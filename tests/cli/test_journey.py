@@ -97,7 +97,7 @@ def test_ctrl_c_before_training_leaves_nothing(desk: Path, ptune: Run, monkeypat
 
 def lines(ran: Ran) -> list[dict]:
     assert ran.code == 0, ran.err
-    return [json.loads(line) for line in ran.out.splitlines()]
+    return [json.loads(line) for line in ran.out.removesuffix("\n").split("\n")]
 
 
 def test_predict_reads_every_source_alike(trained: Path, ptune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +109,38 @@ def test_predict_reads_every_source_alike(trained: Path, ptune: Run, monkeypatch
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-5 for row in from_file)
     assert lines(ptune("predict", trained, "-", "--json")) == from_file
     assert lines(ptune("predict", trained, *texts, "--json")) == from_file
+
+
+def test_a_line_of_text_ends_at_a_line_break_only(trained: Path, ptune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["page one\x0cpage two", "a film\u2028and more", "good"]
+    Path("texts.txt").write_bytes("\r\n".join(texts).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode()), encoding="utf-8"))
+    assert [row["text"] for row in lines(ptune("predict", trained, "texts.txt"))] == texts
+    assert [row["text"] for row in lines(ptune("predict", trained, "-", "--json"))] == texts
+
+
+def test_standard_input_is_read_in_the_encoding_that_is_named(
+    trained: Path, ptune: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def standard_input(content: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+    standard_input("很好\n不好\n".encode("gb18030"))
+    assert [row["text"] for row in lines(ptune("predict", trained, "-", "--json", "--encoding", "gb18030"))] == ["很好", "不好"]
+    standard_input(b"\xef\xbb\xbfgood\n")
+    assert [row["text"] for row in lines(ptune("predict", trained, "-", "--json"))] == ["good"]
+    for options, words in (((), "standard input: byte 0xBA is not UTF-8"), (("--encoding", "gb19"), "unknown encoding 'gb19'")):
+        standard_input("很好\n".encode("gb18030"))
+        ran = ptune("predict", trained, "-", *options)
+        assert ran.code == 2 and words in ran.error_lines[0]
+
+
+def test_predict_never_writes_over_its_input(trained: Path, ptune: Run) -> None:
+    before = Path("data/test.jsonl").read_bytes()
+    for given in (Path("data/test.jsonl").resolve(), "data/../data/test.jsonl"):
+        ran = ptune("predict", trained, given, "-o", "data/test.jsonl")
+        assert ran.code == 2 and "the output is the input file" in ran.error_lines[0]
+    assert Path("data/test.jsonl").read_bytes() == before
 
 
 def test_predict_keeps_fields_and_the_label_that_was_given(trained: Path, ptune: Run) -> None:

@@ -5,6 +5,7 @@ labelled a chunk at a time; an output file appears whole or not at all.
 """
 
 import csv
+import io
 import json
 import sys
 from collections import Counter
@@ -99,7 +100,7 @@ def _results(stream: Callable[[Iterable[Row]], Iterator["Prediction"]], rows: It
 
 def _input(texts: Sequence[str], fields: tuple[str, ...], columns: Mapping[str, str] | None, encoding: str | None) -> _Input:
     if list(texts) == ["-"]:
-        return _Input(_rows_of(map(_without_line_end, sys.stdin), fields), fields)
+        return _Input(_rows_of(_standard_input(encoding), fields), fields)
     path = Path(texts[0])
     if len(texts) > 1 or not _looks_like_file(path):
         return _Input(list(_rows_of(texts, fields)), fields)
@@ -128,7 +129,26 @@ def _table_input(path: Path, fields: tuple[str, ...], columns: Mapping[str, str]
 def _lines(path: Path, encoding: str | None) -> list[str]:
     from ptune.data import decode
 
-    return decode(path.read_bytes(), path.name, encoding).splitlines()
+    return list(map(_without_line_end, io.StringIO(decode(path.read_bytes(), path.name, encoding), newline=None)))
+
+
+def _standard_input(encoding: str | None) -> Iterator[str]:
+    """Lines of standard input as they come; a byte order mark in front, as some shells write it, is dropped."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        _set_encoding(sys.stdin, encoding)
+    try:
+        for number, line in enumerate(sys.stdin):
+            yield _without_line_end(line if number else line.removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        what = f"byte 0x{error.object[error.start]:02X} is not {error.encoding.upper()} text"
+        raise DataError(what, where="standard input", fix="name its encoding, as in --encoding gb18030") from error
+
+
+def _set_encoding(stream: io.TextIOWrapper, encoding: str | None) -> None:
+    try:
+        stream.reconfigure(encoding=encoding)
+    except LookupError as error:
+        raise DataError(f"unknown encoding {encoding!r}", where="--encoding", fix="use utf-8 or gb18030, say") from error
 
 
 def _without_line_end(line: str) -> str:
@@ -169,7 +189,7 @@ def _check_output(out: Path | None, texts: Sequence[str]) -> None:
         )
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist", where="--out", fix="make it first")
-    if any(Path(text) == out for text in texts):
+    if any(_looks_like_file(Path(text)) and Path(text).resolve() == out.resolve() for text in texts):
         raise DataError("the output is the input file", where="--out", fix="name another file")
 
 
