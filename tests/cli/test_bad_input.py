@@ -149,6 +149,10 @@ CASES = {
         ("no such file", "did you mean 'train.jsonl'"), ("data", "describe", "data/trian.jsonl")
     ),
     "recipe exists": Case(("exists already", "recipe.yaml", "--force"), ("init", "data")),
+    "recipe that is a folder": Case(("a folder of that name", "data", "data/recipe.yaml"), ("init", "data", "-o", "data")),
+    "label column that is not there": Case(
+        ("no column 'labl'", "'text', 'label'", "did you mean 'label'"), ("init", "data", "-o", "new.yaml", "--label", "labl")
+    ),
     "data without labels": Case(
         ("no column looks like a label", "--label"),
         ("init", "plain.jsonl", "-o", "new.yaml"),

@@ -1,5 +1,6 @@
 """The front of the command line: help without torch, exit codes of the real program, notices, `ptune init`."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_notices_go_to_standard_error(desk: Path, ptune: Run) -> None:
     Path("gbk.jsonl").write_bytes(text.encode("gb18030"))
     ran = ptune("data", "describe", "gbk.jsonl", "--json")
     assert ran.json["splits"] and ran.err.startswith("note: gbk.jsonl is not UTF-8")
+
+
+def test_a_notice_is_given_once(tmp_path: Path, ptune: Run) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(["好评", "差评"], CHINESE))
+    (tmp_path / "gbk.jsonl").write_bytes(text.encode("gb18030"))
+    ran = ptune("init", tmp_path / "gbk.jsonl", "-o", tmp_path / "new.yaml")
+    assert ran.code == 0 and ran.err.count("is not UTF-8") == 1
+
+
+def test_data_without_the_label_column_is_noticed(desk: Path, ptune: Run) -> None:
+    ran = ptune("data", "describe", "data", "--label", "sentiment")
+    assert ran.code == 0 and ran.err.startswith("note: no row has a label in column 'sentiment'")
+    assert "note" not in ptune("data", "describe", "data").err
 
 
 # -- init ------------------------------------------------------------------------------------------------------------

@@ -107,7 +107,14 @@ def _failed(code: int, is_debugging: bool) -> int:
 
 
 class _Notes(logging.Handler):
-    """What ptune has to say while it works, as `note: ...` on standard error."""
+    """What ptune has to say while it works, as `note: ...` on standard error; each thing once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"note: {record.getMessage()}")
+        message = record.getMessage()
+        if message not in self._said:
+            say(f"note: {message}")
+        self._said.add(message)

@@ -6,6 +6,7 @@ import typer
 
 from ptune.cli.console import print_json
 from ptune.cli.options import AsJson, Columns, Encoding, LabelColumn, columns_of
+from ptune.errors import notice
 
 __all__ = ["app"]
 
@@ -32,6 +33,8 @@ def describe(
     from ptune.data import describe, load_splits
 
     splits = load_splits(data, label=label, columns=columns_of(columns), encoding=encoding)
+    if all(row.label is None for rows in splits.values() for row in rows):
+        notice(f"no row has a label in column '{label}'; name the column that holds it with --label")
     count_tokens = None
     if backbone is not None:
         from ptune.backbone import load_backbone

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from ptune.data import Example, listed, load_splits
+from ptune.data import Example, did_you_mean, listed, load_splits
 from ptune.errors import DataError, PtuneError
 from ptune.template import Entry, Field, Soft, Template, dominant_script, template, templates
 
@@ -121,9 +121,9 @@ def draft(source: str, *, label: str | None = None, encoding: str | None = None)
 
 
 def _label_column(rows: Sequence[Example], wanted: str | None, source: str) -> str:
-    names = _names(rows)
     if wanted is not None:
-        return wanted
+        return _existing(wanted, rows, source)
+    names = _names(rows)
     by_folded = {name.lower(): name for name in names}
     for candidate in _LABEL_NAMES:
         if candidate in by_folded:
@@ -133,6 +133,14 @@ def _label_column(rows: Sequence[Example], wanted: str | None, source: str) -> s
     if not few:
         raise DataError(f"no column looks like a label; there are {listed(names)}", where=source, fix="name it with --label")
     return min(few, key=few.__getitem__)
+
+
+def _existing(column: str, rows: Sequence[Example], source: str) -> str:
+    names = dict.fromkeys(name for row in rows for name in row.fields)
+    if column not in names:
+        fix = did_you_mean(column, names, "name one of them")
+        raise DataError(f"there is no column '{column}'; there are {listed(names)}", where=source, fix=fix)
+    return column
 
 
 def _text_columns(rows: Sequence[Example], source: str) -> tuple[str, ...]:

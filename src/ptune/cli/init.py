@@ -35,6 +35,10 @@ def init(
     """Write a recipe for your data."""
     from ptune.cli.draft import draft
 
+    if out.is_dir():
+        raise RecipeError(
+            "there is a folder of that name", where=str(out), fix=f"name a file, such as --out {out / 'recipe.yaml'}"
+        )
     if out.exists() and not force:
         raise RecipeError("the recipe exists already", where=str(out), fix="use --force, or another --out")
     if not out.parent.is_dir():
