@@ -18,7 +18,7 @@ from ptune.data import label_text
 from ptune.errors import DataError
 from ptune.recipe import fit
 from ptune.task import Task
-from ptune.template import Template
+from ptune.template import resolve
 
 __all__ = ["PromptClassifier"]
 
@@ -125,8 +125,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _rows(self, X: Any) -> list[dict[str, Any]]:
         """Texts as rows of the template's one field; rows stay rows, a column of texts is unpacked."""
+        if isinstance(X, str | Mapping):
+            what = "one string" if isinstance(X, str) else "one row"
+            raise DataError(f"X is {what}, not a list of texts", where="X", fix="give a list")
         values = list(X.to_dict("records")) if hasattr(X, "to_dict") and hasattr(X, "columns") else list(X)
-        names = Template.parse(self.template).field_names
+        names = resolve(self.template).field_names
         rows = []
         for value in values:
             if isinstance(value, Mapping):
@@ -141,7 +144,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, Backbone):
-            return self._loaded.setdefault(self.backbone.spec.name, self.backbone)
+            self._loaded[self.backbone.spec.name] = self.backbone  # for pickles, which hold the name
+            return self.backbone
         if self.backbone not in self._loaded:
             self._loaded[self.backbone] = load_backbone(self.backbone)
         return self._loaded[self.backbone]
