@@ -68,4 +68,4 @@ ERRORS = {
 def test_errors_fail_with_all_findings_shown(desk: Path, ptune: Run, settings: list[str], words: str) -> None:
     ran = ptune("template", "check", "recipe.yaml", *[word for text in settings for word in ("--set", text)])
     assert ran.code == 2 and len(ran.error_lines) == 1 and "the template has 1 error" in ran.error_lines[0]
-    assert f"error: {words.split()[0]}" in ran.out or words in ran.out
+    assert words in ran.out

@@ -170,7 +170,7 @@ def test_inspection_finds_the_words_that_a_prompt_starts_from() -> None:
         steps=1,
         learning_rate=1e-6,
     )
-    found = inspect_task(task, task.model and ptune.read_examples(rows, require_label=True))
+    found = inspect_task(task, ptune.read_examples(rows, require_label=True))
     ids = task.model.backbone.tokens.ids("the story")
     assert [token.nearest[0][0] for token in found.tokens] == task.model.backbone.tokens.show(ids)
     assert all(token.nearest[0][1] == pytest.approx(1, abs=1e-3) and token.drop is not None for token in found.tokens)
