@@ -44,7 +44,7 @@ def to_examples(table: Table, reading: Reading) -> tuple[Example, ...]:
         DataError: a required field or label is missing, a value cannot be used, or a renaming does not fit.
     """
     if reading.label is not None and reading.label in reading.fields:
-        fix = "take it out of fields, or name another label column (label: none for no label)"
+        fix = "take it out of fields, or name another column as label"
         raise DataError(f"'{reading.label}' is asked for as a field and as the label", where=table.name, fix=fix)
     _check_renaming(table, reading.columns)
     if table.columns is not None:
