@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import ptune
 from ptune.bundle import read_bundle
@@ -110,7 +110,7 @@ def test_saving_to_a_linked_folder_and_to_the_working_folder(
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
-@pytest.mark.parametrize("damage", ["card", "keys", "format", "tensors", "gone"])
+@pytest.mark.parametrize("damage", ["card", "keys", "task", "format", "tensors", "prior", "gone"])
 def test_damaged_bundles_are_named(task: ptune.Task, tmp_path: Path, damage: str) -> None:
     folder = task.save(tmp_path / "bundle")
     card = folder / "bundle.json"
@@ -118,6 +118,10 @@ def test_damaged_bundles_are_named(task: ptune.Task, tmp_path: Path, damage: str
         card.write_text("{not json")
     elif damage == "keys":
         card.write_text("{}")
+    elif damage == "task":
+        card.write_text(json.dumps({**json.loads(card.read_text()), "task": {}}))
+    elif damage == "prior":
+        save_file({"rows": torch.zeros(3, 4)}, folder / "prompt.safetensors")
     elif damage == "format":
         card.write_text(json.dumps({**json.loads(card.read_text()), "format": 99}))
     elif damage == "tensors":

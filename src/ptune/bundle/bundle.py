@@ -27,6 +27,10 @@ CARD = "bundle.json"
 _PROMPT = "prompt.safetensors"
 _TUNED = "tuned.safetensors"
 _REQUIRED = ("format", "task", "backbone", "versions")
+_REQUIRED_IN = {
+    "task": ("template", "labels", "verbalizer", "pool", "method", "max_length", "fill", "tune"),
+    "backbone": ("name", "kind", "fingerprint", "text_start"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise BundleError(
             f"the bundle has format {card['format']}, this ptune reads {FORMAT}", where=str(card_path), fix="update ptune"
         )
+    missing = [f"{part}.{key}" for part, keys in _REQUIRED_IN.items() for key in keys if key not in card[part]]
+    if missing:
+        raise BundleError(f"bundle.json lacks {', '.join(missing)}", where=str(card_path), fix="save the task again")
     try:
         tensors = load_file(path / _PROMPT)
         tuned = load_file(path / _TUNED) if (path / _TUNED).is_file() else {}
@@ -101,6 +108,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise BundleError(
             f"the tensors cannot be read: {error}", where=str(path / _PROMPT), fix="save the task again"
         ) from None
+    if "prior" not in tensors:
+        raise BundleError("the tensors lack the prior", where=str(path / _PROMPT), fix="save the task again")
     return Bundle(card, tensors, tuned)
 
 
