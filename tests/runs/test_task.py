@@ -70,6 +70,19 @@ def test_a_bundle_for_another_backbone_is_refused_with_both_names(task: ptune.Ta
     assert task.model.backbone.spec.name in str(caught.value) and other.spec.name in str(caught.value)
 
 
+@pytest.mark.parametrize("tune", ["frozen", "lm"])
+def test_a_loaded_task_keeps_the_token_that_its_texts_start_with(tmp_path: Path, tune: str) -> None:
+    plain = build_backbone("gpt2")
+    other = plain.tokens.tokenizer.convert_ids_to_tokens(plain.tokens.ids("good")[0])
+    marked = ptune.Backbone(plain.model, plain.tokens.tokenizer, name=plain.spec.name, text_start=other)
+    rows = [{"text": f"a {word} day", "label": word} for word in ("good", "bad")]
+    words: dict = {"train": rows, "template": "{text}{soft:3} It was{mask}", "labels": {"good": ["good"], "bad": ["bad"]}}
+    task = ptune.fit(**words, backbone=marked, steps=2, tune=tune)
+    loaded = ptune.load(task.save(tmp_path / "bundle"), backbone=plain)
+    examples = task.examples(["a great day", "It was bad"])
+    assert torch.allclose(task.scores(examples), loaded.scores(examples), atol=1e-5)
+
+
 def test_loading_onto_a_loaded_backbone_is_quick(task: ptune.Task, tmp_path: Path) -> None:
     task.save(tmp_path / "bundle")
     seconds = []

@@ -79,6 +79,8 @@ def model_of(bundle: Bundle, backbone: Backbone) -> PromptModel:
         )
     if task["tune"] == "lm":
         backbone = _tuned_copy(bundle, backbone)
+    elif backbone.text_start != wanted["text_start"]:  # the same weights, but the task's texts start with another token
+        backbone = _twin(backbone, backbone.model, wanted["text_start"])
     template = Template.parse(task["template"])
     rows = bundle.tensors.get("rows")
     layout = soft_layout(template, backbone.tokens)
@@ -120,4 +122,8 @@ def _tuned_copy(bundle: Bundle, backbone: Backbone) -> Backbone:
     _, unknown = model.load_state_dict(weights, strict=False)
     if unknown:
         raise BundleError(f"the bundle holds weights that the backbone lacks, such as {unknown[0]}")
-    return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=backbone.text_start)
+    return _twin(backbone, model, bundle.card["backbone"]["text_start"])
+
+
+def _twin(backbone: Backbone, model: Any, text_start: str | None) -> Backbone:
+    return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=text_start)
