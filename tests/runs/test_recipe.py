@@ -8,6 +8,7 @@ import yaml
 import ptune
 from ptune.errors import RecipeError
 from ptune.recipe import Recipe, read_recipe
+from tiny import tiny_backbone
 
 WORDS: dict[str, object] = {"train": "x.csv", "template": "{text}{soft:3} It was{mask}", "backbone": "smollm2-135m-q4"}
 
@@ -41,6 +42,13 @@ def test_a_rule_beside_a_verbalizer_is_refused() -> None:
     verbalizer = ptune.Verbalizer.parse({"positive": "great", "negative": "bad"})
     with pytest.raises(RecipeError, match="aggregate stands beside a Verbalizer"):
         Recipe.of({**WORDS, "labels": verbalizer, "aggregate": "max"})
+
+
+@pytest.mark.parametrize("setting", [{"dtype": "bf16"}, {"device": "cpu"}, {"text_start": "<s>"}])
+def test_a_setting_beside_a_loaded_backbone_is_refused(setting: dict[str, str]) -> None:
+    words = {**WORDS, "labels": {"a": "good", "b": "bad"}, "backbone": tiny_backbone("gpt2"), **setting}
+    with pytest.raises(RecipeError, match=f"{next(iter(setting))} stands beside a loaded backbone"):
+        Recipe.of(words)
 
 
 def test_labels_that_are_numbers_or_truth_values_are_those_of_the_data() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
+from ptune.backbone import Backbone
 from ptune.data import did_you_mean, label_text
 from ptune.errors import PtuneError, RecipeError, TemplateError
 from ptune.inputs import FillOrder, PoolKind
@@ -122,6 +123,9 @@ class Recipe(TrainSettings):
         own = [key for key in ("aggregate", "length", "terminator") if key in self.model_fields_set]
         if isinstance(self.labels, Verbalizer) and own:
             raise ValueError(f"{own[0]} stands beside a Verbalizer, which has its own; set it there")
+        loaded = [key for key in ("dtype", "device", "text_start") if key in self.model_fields_set]
+        if isinstance(self.backbone, Backbone) and loaded:
+            raise ValueError(f"{loaded[0]} stands beside a loaded backbone, which has its own; give it to load_backbone")
         return self
 
     @classmethod
