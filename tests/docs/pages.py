@@ -4,15 +4,17 @@ Run as a program, it copies every snippet file into the blocks that name it: pyt
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DOCS", "PAGES", "ROOT", "Block", "blocks"]
+__all__ = ["DOCS", "PAGES", "READMES", "ROOT", "Block", "blocks"]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md")
 PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / name for name in _OTHERS)])
+READMES = sorted(ROOT.glob("README*.md"))
 
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"file=(\S+)")
@@ -28,10 +30,10 @@ class Block:
     text: str
 
 
-def blocks(language: str) -> list[Block]:
+def blocks(language: str, pages: Sequence[Path] = PAGES) -> list[Block]:
     """All blocks of a language, page by page."""
     found = []
-    for page in PAGES:
+    for page in pages:
         for info, text in _BLOCK.findall(page.read_text(encoding="utf-8")):
             file = _FILE.search(info)
             if info.split(" ")[0] == language:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pages import DOCS, PAGES, ROOT, Block, blocks
+from pages import DOCS, PAGES, READMES, Block, blocks
 from ptune.backbone import catalogue
 from ptune.prompt import method_names, parse_method
 from ptune.prompt.rate import EMBEDDING_SHARE, ENCODER_RATE
@@ -76,7 +76,7 @@ def test_every_model_of_the_catalogue_is_listed() -> None:
         assert model.licence in text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
@@ -95,9 +95,9 @@ def test_commands_exist_with_their_options() -> None:
     from ptune.cli import app
 
     root = typer.main.get_command(app)
-    for block in blocks("bash"):
+    for block in [*blocks("bash"), *blocks("console", READMES)]:
         for line in block.text.replace("\\\n", " ").splitlines():
-            for part in re.split(r"\s[|]\s|&&", line):
+            for part in re.split(r"\s[|]\s|&&", line.removeprefix("$ ")):
                 words = shlex.split(part, comments=True)
                 if words and words[0] == "ptune":
                     _check_command(root, words[1:], line)
@@ -125,4 +125,3 @@ def _written(value: object) -> str:
 def test_the_chinese_tutorial_links_to_the_english_one_and_back() -> None:
     assert "(tutorial.md)" in (DOCS / "tutorial.zh-CN.md").read_text(encoding="utf-8")
     assert "(tutorial.zh-CN.md)" in (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    assert (ROOT / "docs" / "index.md").exists()
