@@ -177,6 +177,12 @@ def test_streaming_gives_the_same_as_predicting(task: ptune.Task) -> None:
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
 
 
+def test_predictions_do_not_depend_on_the_size_of_batches(task: ptune.Task) -> None:
+    texts = [f"the film was {n}" for n in range(30)]
+    for one, other in zip(task.predict(texts), task.predict(texts, batch_size=1), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
 def test_inspection_finds_the_words_that_a_prompt_starts_from() -> None:
     rows = [{"text": f"a {word} day", "label": word} for word in ("good", "bad")]
     task = ptune.fit(

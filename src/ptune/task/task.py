@@ -57,12 +57,12 @@ class Task:
         """Label names in the order of scores."""
         return self.model.labels.names
 
-    def predict(self, texts: Rows, *, batch_size: int = 16) -> list[Prediction]:
+    def predict(self, texts: Rows, *, batch_size: int | None = None) -> list[Prediction]:
         """Labels texts.
 
         Args:
             texts: strings (for a template with one field) or rows with the template's fields.
-            batch_size: rows per forward pass.
+            batch_size: rows per forward pass; None takes as many short texts or few long ones as are computed fast.
 
         Raises:
             DataError: a single text or row, or rows without a field that the template needs.
@@ -72,7 +72,7 @@ class Task:
             raise DataError(f"predict takes a list of texts, not {what}", fix="write task.predict([text])")
         return list(self.stream(texts, batch_size=batch_size))
 
-    def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int = 16) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int | None = None) -> Iterator[Prediction]:
         """Labels texts of any number, a chunk at a time."""
         chunk: list[str | Mapping[str, Any]] = []
         for text in texts:
@@ -91,14 +91,14 @@ class Task:
         columns: Mapping[str, str] | None = None,
         encoding: str | None = None,
         split: str | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> Report:
         """Judges the task on labelled rows.
 
         Args:
             source: file, folder, hub id, or rows in memory.
             label, columns, encoding, split: as in a recipe.
-            batch_size: rows per forward pass.
+            batch_size: rows per forward pass; None takes as many short texts or few long ones as are computed fast.
 
         Raises:
             DataError: a missing field, an unknown or missing label.
@@ -109,7 +109,7 @@ class Task:
         )
         return self.judge(examples, batch_size=batch_size)
 
-    def judge(self, examples: Sequence[Example], *, batch_size: int = 16) -> Report:
+    def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> Report:
         """Judges the task on examples that have been read already.
 
         Raises:
@@ -118,7 +118,7 @@ class Task:
         check_judged(examples, self.model.labels)
         return judge_scores(self.model, examples, self.scores(examples, batch_size=batch_size))
 
-    def scores(self, examples: Sequence[Example], *, batch_size: int = 16) -> torch.Tensor:
+    def scores(self, examples: Sequence[Example], *, batch_size: int | None = None) -> torch.Tensor:
         """Label scores [B, C] of examples, in their order."""
         return self.model.scores(self.model.prepare(examples), batch_size=batch_size)
 
@@ -159,7 +159,7 @@ class Task:
         self.bundle().write(path)
         return path
 
-    def _predictions(self, examples: Sequence[Example], batch_size: int) -> list[Prediction]:
+    def _predictions(self, examples: Sequence[Example], batch_size: int | None) -> list[Prediction]:
         probabilities = torch.softmax(self.scores(examples, batch_size=batch_size), 1)
         return [
             Prediction(self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
