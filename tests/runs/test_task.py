@@ -158,6 +158,10 @@ def test_predictions_and_reports(task: ptune.Task) -> None:
         task.predict("one text")
     with pytest.raises(DataError, match="not one row"):
         task.predict({"text": "one row"})
+    with pytest.raises(DataError, match="not one string"):
+        next(task.stream("one text"))
+    with pytest.raises(DataError, match="no rows to judge"):
+        task.judge([])
     with pytest.raises(DataError, match="neither a text nor a row"):
         task.predict([3])
     with pytest.raises(DataError, match="row 2"):

@@ -67,13 +67,13 @@ class Task:
         Raises:
             DataError: a single text or row, or rows without a field that the template needs.
         """
-        if isinstance(texts, str | Mapping):
-            what = "one string" if isinstance(texts, str) else "one row"
-            raise DataError(f"predict takes a list of texts, not {what}", fix="write task.predict([text])")
         return list(self.stream(texts, batch_size=batch_size))
 
     def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int | None = None) -> Iterator[Prediction]:
-        """Labels texts of any number, a chunk at a time."""
+        """Labels texts of any number, a chunk at a time; the rest is as in `predict`."""
+        if isinstance(texts, str | Mapping):
+            what = "one string" if isinstance(texts, str) else "one row"
+            raise DataError(f"predict takes a list of texts, not {what}", fix="write task.predict([text])")
         chunk: list[str | Mapping[str, Any]] = []
         for text in texts:
             chunk.append(text)
@@ -113,8 +113,10 @@ class Task:
         """Judges the task on examples that have been read already.
 
         Raises:
-            DataError: an example without a label, or with one that the task does not have.
+            DataError: no examples, or one without a label or with one that the task does not have.
         """
+        if not examples:
+            raise DataError("there are no rows to judge", fix="pass at least one")
         check_judged(examples, self.model.labels)
         return judge_scores(self.model, examples, self.scores(examples, batch_size=batch_size))
 
