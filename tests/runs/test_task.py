@@ -1,6 +1,8 @@
 """A task in memory and on disk: predictions, reports, bundles that hold no more than they must."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -217,3 +219,29 @@ def test_initialising_from_another_task(task: ptune.Task, tmp_path: Path) -> Non
         ptune.fit(**words, template="{text}{soft:4} It was{mask}", backbone=task.model.backbone)
     with pytest.raises(ptune.PtuneError, match="learned on"):
         ptune.fit(**words, template="{text}{soft:3} It was{mask}", backbone=tiny_backbone("gpt2"))
+
+
+ENSEMBLE = """
+import sys, torch, ptune
+from ptune.task import inspect_task
+folder, model = sys.argv[1:]
+backbone = ptune.load_backbone(model)
+rows = [{"text": f"a {word} day", "label": word} for word in ("good", "bad")]
+words = {"train": rows, "template": "{text}{soft:3} It was{mask}", "labels": {"good": ["good"], "bad": ["bad"]}, "steps": 2}
+task = ptune.fit(**words, backbone=backbone, candidates=2)
+loaded = ptune.load(task.save(folder), backbone=backbone)
+examples = task.examples(["a great day", "It was bad"])
+assert torch.equal(task.scores(examples), loaded.scores(examples))
+found = inspect_task(loaded, ptune.read_examples(rows))
+assert [token.row for token in found.tokens] == list(range(6)) and all(token.drop is not None for token in found.tokens)
+try:
+    ptune.fit(**words, backbone=backbone, method={"name": "p-tuning", "init": "bundle", "init_bundle": folder})
+except ptune.PtuneError as error:
+    assert "an ensemble of 2 prompts" in str(error), error
+else:
+    raise AssertionError("an ensemble was taken for one prompt")
+"""
+
+
+def test_an_ensemble_is_saved_loaded_and_inspected(tmp_path: Path, gpt2_folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", ENSEMBLE, str(tmp_path / "bundle"), str(gpt2_folder)], check=True)

@@ -84,8 +84,9 @@ def model_of(bundle: Bundle, backbone: Backbone) -> PromptModel:
     template = Template.parse(task["template"])
     rows = bundle.tensors.get("rows")
     layout = soft_layout(template, backbone.tokens)
-    if (0 if rows is None else len(rows)) != layout.num_rows:
-        raise BundleError(f"the template has {layout.num_rows} learned rows, the file {0 if rows is None else len(rows)}")
+    num_rows = 0 if rows is None else rows.shape[-2]  # [P, E], or [J, P, E] of an ensemble
+    if num_rows != layout.num_rows:
+        raise BundleError(f"the template has {layout.num_rows} learned rows, the file {num_rows}", where="bundle")
     words = task["verbalizer"]
     model = PromptModel(
         backbone,

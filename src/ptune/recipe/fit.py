@@ -205,7 +205,14 @@ def _bundle_rows(path: str, backbone: Backbone) -> torch.Tensor:
         )
     if "rows" not in bundle.tensors:
         raise PromptError(f"{path} holds a hard prompt, nothing to start from", where="method.init_bundle")
-    return bundle.tensors["rows"]
+    rows = bundle.tensors["rows"]
+    if rows.dim() == 3:
+        raise PromptError(
+            f"{path} holds an ensemble of {len(rows)} prompts",
+            where="method.init_bundle",
+            fix="name a task with one prompt (keep_candidates: best)",
+        )
+    return rows
 
 
 def _trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:

@@ -27,7 +27,7 @@ class LearnedToken:
     """One learned row.
 
     Args:
-        row: its number.
+        row: its number; of an ensemble, counted over all its prompts.
         nearest: (word, cosine similarity), best first.
         norm: length of the row; `relative_norm` compares it with a usual embedding's.
         drop: accuracy lost without it, None where no examples were given.
@@ -45,7 +45,7 @@ class Inspection:
     """The prompt drawn and measured.
 
     Args:
-        drawing: the template with each learned token as its number and nearest word.
+        drawing: the template with each learned token as its number and nearest word; of an ensemble, its first prompt.
         tokens: the learned rows.
         accuracy: with the whole prompt, on the examples given.
     """
@@ -72,12 +72,13 @@ def inspect_task(task: Task, examples: Sequence[Example] = ()) -> Inspection:
     model = task.model
     check_judged(examples, model.labels)
     with torch.no_grad():
-        rows = model.prompt().rows
-    if rows is None:
+        stored = model.prompt().rows
+    if stored is None:
         return Inspection(str(model.template), (), task.judge(examples).accuracy if examples else None)
+    rows = stored.flatten(0, -2)
     nearest = _nearest_words(task, rows)
     usual = model.backbone.spec.embedding_rms * model.backbone.spec.embedding_size**0.5
-    accuracy, drops = _drops(task, rows, examples) if examples else (None, [None] * len(rows))
+    accuracy, drops = _drops(task, stored, examples) if examples else (None, [None] * len(rows))
     tokens = tuple(
         LearnedToken(i, nearest[i], rows[i].norm().item(), rows[i].norm().item() / usual, drops[i]) for i in range(len(rows))
     )
@@ -103,16 +104,16 @@ def _nearest_words(task: Task, rows: Tensor) -> list[tuple[tuple[str, float], ..
     ]
 
 
-def _drops(task: Task, rows: Tensor, examples: Sequence[Example]) -> tuple[float, list[float | None]]:
+def _drops(task: Task, stored: Tensor, examples: Sequence[Example]) -> tuple[float, list[float | None]]:
     model, whole = task.model, task.model.prompt
     prepared = model.prepare(examples, keep_context=not model.why_not_keep())
     mean = model.backbone.embed(torch.tensor(model.backbone.tokens.frequent_words())).float().mean(0)
     accuracy = judge_scores(model, examples, model.scores(prepared)).accuracy
     drops: list[float | None] = []
     try:
-        for number in range(len(rows)):
-            changed = rows.clone()
-            changed[number] = mean.to(rows)
+        for number in range(len(stored.flatten(0, -2))):
+            changed = stored.clone()
+            changed.view(-1, stored.shape[-1])[number] = mean.to(stored)
             model.prompt = StoredPrompt(changed)
             drops.append(accuracy - judge_scores(model, examples, model.scores(prepared)).accuracy)
     finally:
