@@ -154,7 +154,11 @@ seed: 0
 # class_weights: balanced  # or {label: factor}
 # label_smoothing: 0.0
 # checkpointing: false  # recompute layers to save memory
-# keep_context: auto  # keep what lies in front of the learned tokens in memory: true, false
+# keep_context: auto  # keep what lies in front of the learned tokens: true, false
+# context_memory: 1000  # MiB for that, the rest goes into a temporary file; a quarter of free memory if not given
+# context_dtype: fp32  # or bf16, which halves it
+# candidates: 1  # prompts that are trained side by side; 8, say
+# keep_candidates: ensemble  # or best, on the validation rows
 """
 
 
