@@ -194,7 +194,10 @@ def test_a_model_whose_attention_must_stay_scores_single_tokens_only() -> None:
     assert torch.isfinite(single.scores(single.prepare(EXAMPLES))).all()
     assert "attention" in single.why_not_keep()
     several = PromptModel.build(
-        backbone=backbone_of("gemma2"), template="{text} It was{mask}", labels={"a": "wonderful", "b": "terrible"}, method="hard"
+        backbone=backbone_of("gemma2"),
+        template="{text} It was{mask}",
+        labels={"a": "wonderful", "b": "terrible"},
+        method="hard",
     )
     with pytest.raises(BackboneError, match="label words of one token"):
         several.scores(several.prepare(EXAMPLES))

@@ -251,7 +251,13 @@ def test_scores_do_not_depend_on_the_padding_side(method: Method, kind: str, lab
         contexts, skip = model._contexts(prepared, prepared.encoded, None)
         batches = [
             lay_out_words(
-                prepared.encoded, model.answers, model.backbone.tokens, padding_side=side, contexts=contexts, skip=skip, **settings
+                prepared.encoded,
+                model.answers,
+                model.backbone.tokens,
+                padding_side=side,
+                contexts=contexts,
+                skip=skip,
+                **settings,
             )
             for side in ("right", "left")
         ]
