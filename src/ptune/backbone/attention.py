@@ -8,7 +8,8 @@ live part and share the context part, so that no pair of tokens of two candidate
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class AttentionPlan:
     is_taking: bool = False
     taken: tuple[Tensor, Tensor] | None = None
     _bias: dict[tuple[int | None, torch.dtype], tuple[Tensor, ...]] = field(default_factory=dict)
+    _folded: dict[tuple[int | None, torch.dtype, bool], tuple[Tensor | None, ...]] = field(default_factory=dict)
 
     def bias(self, window: int | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """For each context and then the live tokens [R, 1, 1, S, L]: 0 where a live token may look, very negative elsewhere."""
@@ -71,6 +73,47 @@ class AttentionPlan:
                 torch.zeros(one.shape, dtype=dtype, device=one.device).masked_fill(~one, lowest)[:, None, None] for one in seen
             )
         return self._bias[key]
+
+    def folded_bias(
+        self, window: int | None, num_groups: int, num_kv: int, dtype: torch.dtype, *, is_narrow: bool
+    ) -> tuple[Tensor | None, ...]:
+        """The same, spread over heads and candidates as batched matrix products take it; None where all is seen.
+
+        For each context [R * H_kv, J * G * S, L], then for the live tokens [R * H_kv * J, G * S, L].
+        """
+        key = (window, dtype, is_narrow)
+        if key not in self._folded:
+            plan = self if not is_narrow else replace(self, taken=(self.live.ids, self.live.ids), _bias={}, _folded={})
+            *contexts, live = plan.bias(window, dtype)
+            num_rows, length = live.shape[0], live.shape[3]
+
+            def spread(bias: Tensor, num_outer: int, num_inner: int) -> Tensor | None:
+                if not bool((bias < 0).any()):
+                    return None
+                whole = bias.expand(num_rows, num_outer, num_inner, length, -1)
+                return whole.reshape(num_rows * num_outer, num_inner * length, -1)
+
+            self._folded[key] = (
+                *(spread(one, num_kv, self.num_candidates * num_groups) for one in contexts),
+                spread(live, num_kv * self.num_candidates, num_groups),
+            )
+        return self._folded[key]
+
+    def places(self, length: int) -> Tensor | None:
+        """[R, J * U] the needed tokens of all candidates, which stand side by side in `length` tokens; None for all."""
+        if self.needed is None:
+            return None
+        step = length // self.num_candidates
+        shift = torch.arange(self.num_candidates, device=self.needed.device)[None, :, None] * step
+        return (self.needed[:, None, :] + shift).flatten(1)
+
+    def whole(self) -> "AttentionPlan":
+        """The same plan for a layer whose tokens are all wanted."""
+        return self if self.needed is None else self._whole
+
+    @cached_property
+    def _whole(self) -> "AttentionPlan":
+        return replace(self, needed=None, _bias={}, _folded={})
 
     def _sees_context(self, context: Context, window: int | None) -> Tensor:
         sees = context.mask[:, None, :]

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptune.backbone.attention import IMPLEMENTATION, AttentionPlan, register
-from ptune.backbone.last_layer import find_last_layer, read_where_needed
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
+from ptune.backbone.trial import fuse_layers, narrows_last_layer, takes_contexts
 from ptune.errors import BackboneError, notice
 from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Reads, Tokens
 
@@ -89,7 +89,7 @@ class Backbone:
         Raises:
             BackboneError: a context, branches or `keep` on a model whose attention cannot be reached.
         """
-        return self._run(live, prompt, contexts, keep=keep)
+        return self.run(live, prompt, contexts, keep=keep)
 
     def read(
         self,
@@ -115,7 +115,7 @@ class Backbone:
         needed = None if decoder is not None or self._is_checkpointing else _needed(reads, live)
         if needed is not None and not self.reads_where_needed:
             needed = None
-        states = self._run(live, prompt, contexts, needed=needed)
+        states = self.run(live, prompt, contexts, needed=needed)
         if decoder is not None:
             rows = _repeated(decoder, num_candidates, len(live.ids))
             states = self.decoder_hidden(rows, states, live.mask.repeat(num_candidates, 1))
@@ -126,7 +126,7 @@ class Backbone:
         row, position = reads.row.to(self.device), reads.position.to(self.device)
         return states[:, row, position] if many else states[row, position]
 
-    def _run(
+    def run(
         self,
         live: Live,
         prompt: PromptState,
@@ -135,7 +135,7 @@ class Backbone:
         keep: dict[int, tuple[Tensor, Tensor]] | None = None,
         needed: Tensor | None = None,
     ) -> Tensor:
-        """[R, S, D]; J candidates are [R, J * S, D] on contexts, else [J * R, S, D]; zero but for `needed` tokens where given."""
+        """[R, S, D]; J candidates are [R, J * S, D] on contexts, else [J * R, S, D]; zeros but for `needed` tokens if given."""
         live, contexts = _to(live, self.device), tuple(_to(context, self.device) for context in contexts)
         num_candidates = prompt.num_candidates
         embeds = self._embeds(live, prompt)
@@ -210,46 +210,32 @@ class Backbone:
 
     @cached_property
     def takes_plan(self) -> bool:
-        """Whether contexts and branches reach every attention layer exactly: tried on three tokens."""
+        """Whether contexts and branches reach every attention layer exactly, by a trial on a few tokens.
+
+        Where they do, layers of the Llama kind take the short way of `fused` from here on, if their own trial agrees.
+        """
         if self.kind != "decoder" or not self._own_attention:
             return False
-        ids = torch.arange(4)[None] % self.spec.vocab_size
-        with torch.no_grad():
-            try:
-                plain = self.hidden(_probe(ids, 0), PromptState())
-                kept: dict[int, tuple[Tensor, Tensor]] = {}
-                self.__dict__["takes_plan"] = True
-                self.hidden(_probe(ids[:, :3], 0), PromptState(), keep=kept)
-                if len(kept) != self.spec.num_layers:
-                    return False
-                keys, values = (torch.stack([kept[layer][i] for layer in range(len(kept))]) for i in (0, 1))
-                context = Context(keys, values, torch.ones(1, 3, dtype=torch.bool), torch.arange(3)[None])
-                resumed = self.hidden(_probe(ids[:, 3:], 3), PromptState(), (context,))
-            except (BackboneError, TypeError, ValueError, RuntimeError):
-                return False
-        return self._agree(resumed[:, 0], plain[:, 3])
+        self.__dict__["takes_plan"] = True  # for the trial itself
+        if not takes_contexts(self):
+            return False
+        fuse_layers(self)
+        return True
 
     @cached_property
     def reads_where_needed(self) -> bool:
-        """Whether the last layer can be computed at the needed tokens alone: tried on four tokens."""
-        if not self.takes_plan:
-            return False
-        layer = find_last_layer(self._trunk, self.spec.num_layers)
-        if layer is None:
-            return False
-        read_where_needed(layer)
-        live = _probe(torch.arange(4)[None] % self.spec.vocab_size, 0)
-        with torch.no_grad():
-            try:
-                plain = self.hidden(live, PromptState())
-                read = self._run(live, PromptState(), (), needed=torch.tensor([[3, 1]]))
-            except (BackboneError, TypeError, ValueError, RuntimeError):
-                return False
-        return self._agree(read[:, [3, 1]], plain[:, [3, 1]])
+        """Whether the last layer can be computed at the needed tokens alone: tried on a few tokens."""
+        return self.takes_plan and narrows_last_layer(self)
 
-    def _agree(self, mine: Tensor, own: Tensor) -> bool:
-        error = (mine - own).abs().max() / own.abs().max()
-        return bool(error < (1e-4 if self.dtype in (torch.float32, torch.float64) else 5e-2))
+    @property
+    def layers(self) -> Sequence[torch.nn.Module]:
+        """The stack of decoder layers, in order; empty where there is none to be found."""
+        stacks = [
+            module
+            for module in self._trunk.modules()
+            if isinstance(module, torch.nn.ModuleList) and len(module) == self.spec.num_layers
+        ]
+        return list(stacks[0]) if stacks else []
 
     def checkpoint(self, enabled: bool) -> None:
         """Recomputes each layer in the backward pass to save memory.
@@ -380,12 +366,6 @@ def _position_offset(model: Any) -> int:
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1
     return 0
-
-
-def _probe(ids: Tensor, first: int) -> Live:
-    shape = ids.shape
-    positions = torch.arange(first, first + shape[1])[None]
-    return Live(ids, torch.full(shape, -1), torch.ones(shape, dtype=torch.bool), positions)
 
 
 def _to(thing: Any, device: torch.device) -> Any:

@@ -1,9 +1,9 @@
 """The last layer only where it is read: its query, output projection and MLP for the needed tokens, keys and values for all.
 
 In: a model's last layer, once, when the backbone is made. Out: the same layer, which, called with an `AttentionPlan` that
-names needed tokens, computes those alone and leaves zeros [R, J * S, D] elsewhere. Nothing is rewritten per architecture: a first call is
-ended by `KeysTaken` at the attention, a second one runs on the needed tokens with the keys and values of the first. The
-backbone tries it on a few tokens before it relies on it.
+names needed tokens, computes those alone and leaves zeros [R, J * S, D] elsewhere. Nothing is rewritten per architecture: a
+first call is ended by `KeysTaken` at the attention, a second one runs on the needed tokens with the keys and values of the
+first. The backbone tries it on a few tokens before it relies on it.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,7 @@ from torch import Tensor, nn
 
 from ptune.backbone.attention import AttentionPlan, KeysTaken
 
-__all__ = ["find_last_layer", "read_where_needed"]
-
-
-def find_last_layer(trunk: nn.Module, num_layers: int) -> nn.Module | None:
-    """The last of the stack of `num_layers` layers, or None where there is no such stack."""
-    stacks = [module for module in trunk.modules() if isinstance(module, nn.ModuleList) and len(module) == num_layers]
-    return stacks[0][-1] if stacks else None
+__all__ = ["read_where_needed"]
 
 
 def read_where_needed(layer: nn.Module) -> None:
@@ -32,13 +26,14 @@ def read_where_needed(layer: nn.Module) -> None:
         plan: AttentionPlan | None = kwargs.get("ptune_plan")
         if plan is None or plan.needed is None:
             return original(hidden, *args, **kwargs)
-        taking = replace(plan, is_taking=True, _bias={})
+        taking = replace(plan, is_taking=True, _bias={}, _folded={})
         try:
             original(hidden, *args, **{**kwargs, "ptune_plan": taking})
         except KeysTaken as keys:
             taken = (keys.key, keys.value)
-        reading = replace(plan, taken=taken, keep=None, _bias={})
-        length, at = hidden.shape[1], _places(plan, hidden.shape[1])
+        reading = replace(plan, taken=taken, keep=None, _bias={}, _folded={})
+        length, at = hidden.shape[1], plan.places(hidden.shape[1])
+        assert at is not None
         narrow = [_narrow(one, at, length) for one in args]
         narrow_kwargs = {name: _narrow(one, at, length) for name, one in kwargs.items()}
         states: Tensor = original(_narrow(hidden, at, length), *narrow, **{**narrow_kwargs, "ptune_plan": reading})
@@ -46,18 +41,6 @@ def read_where_needed(layer: nn.Module) -> None:
         return torch.zeros_like(hidden).scatter(1, index, states)
 
     layer.forward = forward
-
-
-def _places(plan: AttentionPlan, length: int) -> Tensor:
-    """[R, J * U] the needed tokens of all candidates, which stand side by side."""
-    assert plan.needed is not None
-    step = length // plan.num_candidates
-    return plan.needed if plan.num_candidates == 1 else _side_by_side(plan.needed, step, plan.num_candidates)
-
-
-def _side_by_side(needed: Tensor, step: int, num_candidates: int) -> Tensor:
-    shift = torch.arange(num_candidates, device=needed.device)[None, :, None] * step
-    return (needed[:, None, :] + shift).flatten(1)
 
 
 def _narrow(value: Any, at: Tensor, length: int) -> Any:

@@ -1,0 +1,277 @@
+"""A frozen Llama-kind layer as one step of autograd: its forward and its gradient written out.
+
+In: a transformers decoder layer made of RMS norms, rotary grouped-query attention and a gated MLP (Llama, SmolLM2, Mistral,
+Qwen2, Qwen3, Gemma 3), recognised by its parts. Out: the same layer, which takes the short way whenever a call brings an
+`AttentionPlan`. Weights are read, never copied or trained. The backbone compares value and gradient with the model's own on a
+few tokens before it relies on this, and leaves any layer that differs as it was. fp32 and fp64 only: in bf16 the models norm
+in fp32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptune.backbone.attention import AttentionPlan
+from ptune.backbone.fused_parts import Attention, Gate, Norm, rotate
+
+__all__ = ["FusedLayer", "fuse", "unfuse"]
+
+_HARMLESS = frozenset({"attention_mask", "position_ids", "past_key_values", "use_cache", "position_embeddings", "ptune_plan"})
+
+
+@dataclass(frozen=True)
+class FusedLayer:
+    """A layer's parts.
+
+    Args:
+        layer: the transformers module, whose weights are read at each call.
+        index: its number.
+        before, after: norms in front of attention and MLP; behind each (Gemma) or None.
+        q_norm, k_norm: norms of each head's queries and keys, or None.
+        gate: of the MLP.
+        scale: of attention scores.
+        window: of sliding attention, or None.
+    """
+
+    layer: Any
+    index: int
+    before: tuple[Norm, Norm]
+    after: tuple[Norm, Norm] | None
+    q_norm: Norm | None
+    k_norm: Norm | None
+    gate: Gate
+    scale: float
+    window: int | None
+
+    def __call__(self, hidden: Tensor, plan: AttentionPlan, cos: Tensor, sin: Tensor) -> Tensor:
+        """[R, J * S, D] -> the same; zeros but for the needed tokens if this is the last layer of a plan that names some."""
+        learned = [part[self.index] for one in plan.contexts for part in (one.keys, one.values)]
+        out: Tensor = _Step.apply(hidden, self, plan, cos, sin, *learned)  # type: ignore[no-untyped-call]
+        return out
+
+
+def fuse(layer: nn.Module, *, is_last: bool) -> bool:
+    """Gives a layer the short way; False where its parts are not those of the family.
+
+    Args:
+        layer: a decoder layer.
+        is_last: whether only its needed tokens are wanted.
+    """
+    fused = _recognise(layer)
+    if fused is None:
+        return False
+    original: Callable[..., Any] = layer.forward
+
+    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        plan: AttentionPlan | None = kwargs.get("ptune_plan")
+        if plan is None or args or any(kwargs[name] is not None for name in kwargs if name not in _HARMLESS):
+            return original(hidden, *args, **kwargs)
+        if fused.layer.training or fused.layer.self_attn.q_proj.weight.requires_grad:  # recomputed, or trained
+            return original(hidden, *args, **kwargs)
+        return fused(hidden, plan if is_last else plan.whole(), *kwargs["position_embeddings"])
+
+    layer.forward = forward
+    return True
+
+
+def unfuse(layer: nn.Module) -> None:
+    """Takes the short way back."""
+    layer.__dict__.pop("forward", None)
+
+
+def _recognise(layer: Any) -> FusedLayer | None:
+    attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
+    names = {name for name, _ in layer.named_children()}
+    sandwich = {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
+    if names not in (base := {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}, base | sandwich):
+        return None
+    parts = {name for name, _ in attention.named_children()}
+    if not {"q_proj", "k_proj", "v_proj", "o_proj"} <= parts <= {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}:
+        return None
+    if {name for name, _ in mlp.named_children()} != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        return None
+    linears = [
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.o_proj,
+        mlp.gate_proj,
+        mlp.up_proj,
+        mlp.down_proj,
+    ]
+    if any(type(one) is not nn.Linear for one in linears) or getattr(attention, "attn_logit_softcapping", None) is not None:
+        return None
+    activation = type(mlp.act_fn).__name__
+    if activation not in ("SiLUActivation", "SiLU", "GELUTanh"):
+        return None
+    if getattr(attention.config, "sliding_window", None) is not None and not hasattr(attention, "sliding_window"):
+        return None  # a window that is handed over at each call
+    has_sandwich = sandwich <= names
+    norm = {name: Norm.of(getattr(layer, name)) for name in names if name.endswith("norm")}
+    return FusedLayer(
+        layer=layer,
+        index=int(attention.layer_idx),
+        before=(norm["input_layernorm"], norm["pre_feedforward_layernorm" if has_sandwich else "post_attention_layernorm"]),
+        after=(norm["post_attention_layernorm"], norm["post_feedforward_layernorm"]) if has_sandwich else None,
+        q_norm=Norm.of(attention.q_norm) if "q_norm" in parts else None,
+        k_norm=Norm.of(attention.k_norm) if "k_norm" in parts else None,
+        gate=Gate(is_gelu=activation == "GELUTanh"),
+        scale=float(attention.scaling),
+        window=getattr(attention, "sliding_window", None),
+    )
+
+
+class _Step(torch.autograd.Function):
+    """One layer. Saved for the gradient: its input, norms' factors, q, k, v, weights, the MLP's two halves."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, fused: FusedLayer, plan: AttentionPlan, cos: Tensor, sin: Tensor, *learned: Tensor
+    ) -> Tensor:
+        run = _Run(fused, plan, hidden.shape, cos, sin, learned)
+        out = run.forward(hidden, is_saving=any(ctx.needs_input_grad))
+        ctx.run = run
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad
+        grad, learned = ctx.run.backward(grads[0], needs_hidden=needs[0], needs_contexts=any(needs[5:]))
+        return (grad, None, None, None, None, *learned)
+
+
+class _Run:
+    """One call of one layer: what forward leaves for backward."""
+
+    def __init__(
+        self,
+        fused: FusedLayer,
+        plan: AttentionPlan,
+        shape: torch.Size,
+        cos: Tensor,
+        sin: Tensor,
+        learned: tuple[Tensor, ...],
+    ) -> None:
+        self.fused, self.plan, self.shape = fused, plan, shape
+        half = cos.shape[-1] // 2
+        self.cos, self.sin = cos[..., None, :half], sin[..., None, :half]
+        self.places = plan.places(shape[1])
+        self.learned = learned
+        self.saved: tuple[Any, ...] = ()
+
+    def forward(self, hidden: Tensor, *, is_saving: bool) -> Tensor:
+        fused, (num_rows, length, width) = self.fused, self.shape
+        attention = fused.layer.self_attn
+        x = hidden.reshape(-1, width)
+        n, r1 = fused.before[0].forward(x)
+        k0 = attention.k_proj(n).view(num_rows, length, -1, self.head_size)
+        v = attention.v_proj(n).view_as(k0)
+        k, r_k = self._normed(fused.k_norm, k0)
+        k = rotate(k, self.cos, self.sin)
+        if self.plan.keep is not None:
+            self.plan.keep[fused.index] = (k.transpose(1, 2), v.transpose(1, 2))
+        x_q, n_q = self._narrow(x), self._narrow(n)
+        q0 = attention.q_proj(n_q).view(num_rows, -1, attention.q_proj.out_features // self.head_size, self.head_size)
+        q, r_q = self._normed(fused.q_norm, q0)
+        q = rotate(q, self._narrow_rows(self.cos), self._narrow_rows(self.sin))
+        look = self._look(q.shape[2] // k.shape[2], k.shape[2])
+        q, k, v = look.fold(q), look.fold_keys(k), look.fold_keys(v)
+        contexts = self._contexts(k.shape[0] // look.num_candidates)
+        mixed, weights = look.forward(q, k, v, contexts)
+        o = attention.o_proj(look.unfold(mixed, num_rows))
+        x2, r_o = self._added(0, o, x_q)
+        n2, r2 = fused.before[1].forward(x2)
+        mlp = fused.layer.mlp
+        g, u = mlp.gate_proj(n2), mlp.up_proj(n2)
+        m = mlp.down_proj(fused.gate.forward(g, u))
+        y, r_m = self._added(1, m, x2)
+        if is_saving:
+            if fused.after is None:
+                o = m = None
+            self.saved = (x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look)
+        if self.places is None:
+            return y.view(self.shape)
+        return hidden.new_zeros(self.shape).scatter_(1, self._index(width), y.view(num_rows, -1, width))
+
+    def backward(self, grad: Tensor, *, needs_hidden: bool, needs_contexts: bool) -> tuple[Tensor | None, list[Tensor | None]]:
+        fused, num_rows, width = self.fused, self.shape[0], self.shape[2]
+        attention, mlp = fused.layer.self_attn, fused.layer.mlp
+        x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look = self.saved
+        dy = grad.reshape(-1, width) if self.places is None else grad.gather(1, self._index(width)).view(-1, width)
+        dm = dy if fused.after is None else fused.after[1].backward(dy, m, r_m)
+        dg, du = fused.gate.backward(dm @ mlp.down_proj.weight, g, u)
+        dn2 = torch.addmm(dg @ mlp.gate_proj.weight, du, mlp.up_proj.weight)
+        dx2 = fused.before[1].backward(dn2, x2, r2, onto=dy)
+        do = dx2 if fused.after is None else fused.after[0].backward(dx2, o, r_o)
+        dmixed = look.fold((do @ attention.o_proj.weight).view(num_rows, -1, q0.shape[2], self.head_size))
+        contexts = self._contexts(k.shape[0] // look.num_candidates)
+        dq, dk, dv, learned = look.backward(dmixed, weights, q, k, v, contexts, needs_contexts)
+        d_learned = self._of_contexts(learned) if needs_contexts else [None] * len(self.learned)
+        if not needs_hidden:
+            return None, d_learned
+        cos, sin = self._narrow_rows(self.cos), self._narrow_rows(self.sin)
+        dq = rotate(look.unfold(dq, num_rows).view_as(q0), cos, sin, back=True)
+        dk = rotate(look.unfold_keys(dk, num_rows), self.cos, self.sin, back=True)
+        if fused.q_norm is not None and fused.k_norm is not None:
+            dq, dk = fused.q_norm.backward(dq, q0, r_q), fused.k_norm.backward(dk, k0, r_k)
+        dn = dk.reshape(len(x), -1) @ attention.k_proj.weight
+        dn.addmm_(look.unfold_keys(dv, num_rows).reshape(len(x), -1), attention.v_proj.weight)
+        if self.places is None:
+            dn.addmm_(dq.reshape(len(x), -1), attention.q_proj.weight)
+            return fused.before[0].backward(dn, x, r1, onto=dx2).view(self.shape), d_learned
+        index, dn_q = self._index(width), dq.reshape(len(dx2), -1) @ attention.q_proj.weight
+        dn = dn.view(self.shape).scatter_add_(1, index, dn_q.view(num_rows, -1, width))
+        dx = fused.before[0].backward(dn.view(-1, width), x, r1).view(self.shape)
+        return dx.scatter_add_(1, index, dx2.view(num_rows, -1, width)), d_learned
+
+    @property
+    def head_size(self) -> int:
+        return int(self.fused.layer.self_attn.head_dim)
+
+    def _look(self, num_groups: int, num_kv: int) -> Attention:
+        bias = self.plan.folded_bias(self.fused.window, num_groups, num_kv, self.cos.dtype, is_narrow=self.places is not None)
+        return Attention(self.plan.num_candidates, num_groups, self.fused.scale, bias)
+
+    def _contexts(self, num_keys: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [R * H_kv, L, K] of each context; one that all rows share is spread over them."""
+        parts = [one.expand(self.shape[0], *one.shape[1:]).reshape(num_keys, *one.shape[2:]) for one in self.learned]
+        return list(zip(parts[::2], parts[1::2], strict=True))
+
+    def _of_contexts(self, learned: list[tuple[Tensor, Tensor]]) -> list[Tensor | None]:
+        flat = [part for pair in learned for part in pair]
+        out: list[Tensor | None] = []
+        for grad, one in zip(flat, self.learned, strict=True):
+            whole = grad.view(self.shape[0], *one.shape[1:])
+            out.append(whole.sum(0, keepdim=True) if len(one) == 1 else whole)
+        return out
+
+    def _added(self, which: int, branch: Tensor, onto: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The residual sum; where the model norms the branch first (Gemma), with that norm's factor."""
+        if self.fused.after is None:
+            return branch.add_(onto), None
+        normed, r = self.fused.after[which].forward(branch)
+        return normed.add_(onto), r
+
+    @staticmethod
+    def _normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return (x, None) if norm is None else norm.forward(x)
+
+    def _index(self, width: int) -> Tensor:
+        assert self.places is not None
+        return self.places[:, :, None].expand(-1, -1, width)
+
+    def _narrow(self, x: Tensor) -> Tensor:
+        if self.places is None:
+            return x
+        return x.view(self.shape).gather(1, self._index(self.shape[2])).view(-1, self.shape[2])
+
+    def _narrow_rows(self, per_token: Tensor) -> Tensor:
+        """[R or 1, S, 1, K / 2] at the needed tokens."""
+        if self.places is None:
+            return per_token
+        whole = per_token.expand(self.shape[0], -1, -1, -1)
+        index = self.places[:, :, None, None].expand(-1, -1, 1, whole.shape[3])
+        return whole.gather(1, index)
