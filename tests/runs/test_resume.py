@@ -87,6 +87,16 @@ def test_another_recipe_is_not_resumed(words: dict, tmp_path: Path) -> None:
         ptune.fit(**words, out=tmp_path / "mine" / "thesis.txt")
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_other_rows_are_not_gone_on_with(words: dict, rows: list, tmp_path: Path, split: str) -> None:
+    words |= {"validation": rows, "steps": 2}
+    ptune.fit(**words, out=tmp_path / "run")
+    changed = [{**row, "text": f"{row['text']}!"} for row in rows]
+    with pytest.raises(TrainError, match=f"the {split} rows are not those"):
+        ptune.fit(**{**words, split: changed}, out=tmp_path / "run", resume=True)
+    ptune.fit(**words, out=tmp_path / "run", resume=True)
+
+
 def test_patience_stops_and_the_best_step_is_kept(words: dict, rows: list) -> None:
     settings = {**words, "steps": 60, "evaluate_every": 2, "patience": 2, "learning_rate": 1e-7}
     task = ptune.fit(**settings, validation=rows)

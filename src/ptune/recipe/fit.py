@@ -4,6 +4,7 @@ In: a `Recipe` or its words. Out: a `Task`, whose `facts` say what the prompt ga
 been read and checked; the test rows are only ever judged.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,7 @@ _SHARE_OF_FREE_MEMORY = 0.25
 _SHARE_OF_FREE_DISK = 0.5
 _NUM_ROWS_COMPARED = 8
 _MIN_KEPT_TOKENS = 4
+_ROWS = "rows.json"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ def run(
     folder = None if out is None else RunFolder(Path(out))
     _check_folder(folder, recipe, resume)
     splits = read_splits(recipe)
+    rows_read = {"train": fingerprint(splits.train), "validation": fingerprint(splits.validation)}
+    if folder is not None and resume:
+        _check_same_rows(folder, rows_read)
     torch.manual_seed(recipe.seed)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     if recipe.tune == "lm":
@@ -105,6 +110,7 @@ def run(
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
         replace(folder.recipe_path, recipe.to_yaml().encode())
+        folder.write_json(_ROWS, rows_read)
     result, losses = None, None
     settings = recipe.train_settings()
     if model.parameter_groups():
@@ -369,3 +375,15 @@ def _check_folder(folder: RunFolder | None, recipe: Recipe, resume: bool) -> Non
         raise TrainError(
             "the recipe is not the one that the run began with", where=str(folder.recipe_path), fix="use another --out"
         )
+
+
+def _check_same_rows(folder: RunFolder, rows_read: Mapping[str, str]) -> None:
+    """Refuses to go on with other rows than those that the run began with."""
+    path = folder.path / _ROWS
+    if not path.is_file():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    other = next((name for name, digest in rows_read.items() if begun.get(name) != digest), None)
+    if other is not None:
+        what = f"the {other} rows are not those that the run began with"
+        raise TrainError(what, where=str(folder.path), fix="put the data back, or use another --out")
