@@ -83,11 +83,12 @@ def unfuse(layer: nn.Module) -> None:
 
 
 def _recognise(layer: Any) -> FusedLayer | None:
-    attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
     names = {name for name, _ in layer.named_children()}
     sandwich = {"pre_feedforward_layernorm", "post_feedforward_layernorm"}
     if names not in (base := {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}, base | sandwich):
         return None
+    attention: Any = layer.self_attn
+    mlp: Any = layer.mlp
     parts = {name for name, _ in attention.named_children()}
     if not {"q_proj", "k_proj", "v_proj", "o_proj"} <= parts <= {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}:
         return None
@@ -209,7 +210,9 @@ class _Run:
         dmixed = look.fold((do @ attention.o_proj.weight).view(num_rows, -1, q0.shape[2], self.head_size))
         contexts = self._contexts(k.shape[0] // look.num_candidates)
         dq, dk, dv, learned = look.backward(dmixed, weights, q, k, v, contexts, needs_contexts)
-        d_learned = self._of_contexts(learned) if needs_contexts else [None] * len(self.learned)
+        d_learned: list[Tensor | None] = [None] * len(self.learned)
+        if needs_contexts:
+            d_learned = self._of_contexts(learned)
         if not needs_hidden:
             return None, d_learned
         cos, sin = self._narrow_rows(self.cos), self._narrow_rows(self.sin)

@@ -160,7 +160,7 @@ class Attention:
         towards = [torch.bmm(grad, value.transpose(1, 2)) for _, value in contexts]
         towards.append(torch.bmm(live_grad, v.transpose(1, 2)).view(*weights.shape[:2], -1))
         d_weights = towards[0] if len(towards) == 1 else torch.cat(towards, -1)
-        d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+        d_scores = d_weights.sub_(torch.linalg.vecdot(d_weights, weights).unsqueeze(-1)).mul_(weights)
         *d_contexts, d_live = _split(d_scores, k, contexts)
         d_live = d_live.view(len(k), -1, k.shape[1])
         grad_k = torch.bmm(d_live.transpose(1, 2), q.view(len(k), -1, q.shape[2])).mul_(self.scale)
