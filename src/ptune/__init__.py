@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ptune.objective import Report
     from ptune.readout import Verbalizer
     from ptune.recipe import Recipe, fit
-    from ptune.task import Prediction, Task, load
+    from ptune.task import Prediction, Task, load, predict_mixed
     from ptune.template import Template
 
 try:
@@ -37,6 +37,7 @@ _ROOM_OF = {
     "fit": "recipe",
     "load": "task",
     "load_backbone": "backbone",
+    "predict_mixed": "task",
     "read_examples": "data",
 }
 
@@ -55,6 +56,7 @@ __all__ = [
     "fit",
     "load",
     "load_backbone",
+    "predict_mixed",
     "read_examples",
 ]
 

@@ -3,6 +3,7 @@
 from ptune.inputs.answers import AnswerWords, FillOrder
 from ptune.inputs.encode import encode
 from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, lead_length, pad_rows, trunk_start
+from ptune.inputs.merge import Merged, merge
 from ptune.inputs.soft import SoftLayout, soft_layout
 from ptune.inputs.tokens import Tokens
 from ptune.inputs.types import BackboneKind, BackboneSpec, Batch, Context, DecoderRows, Encoded, Live, PromptState, Reads
@@ -17,6 +18,7 @@ __all__ = [
     "Encoded",
     "FillOrder",
     "Live",
+    "Merged",
     "PoolKind",
     "PromptState",
     "Reads",
@@ -27,6 +29,7 @@ __all__ = [
     "lay_out_pooled",
     "lay_out_words",
     "lead_length",
+    "merge",
     "pad_rows",
     "soft_layout",
     "trunk_start",

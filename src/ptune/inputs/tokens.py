@@ -126,7 +126,10 @@ def _frame(tokenizer: Any, kind: BackboneKind, text_start: str | None) -> tuple[
     at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
     start, end = tuple(full[:at]), tuple(full[at + len(bare) :])
     if text_start is not None:
-        start = (tokenizer.convert_tokens_to_ids(text_start),)
+        index = tokenizer.convert_tokens_to_ids(text_start)
+        if index is None or (index == tokenizer.unk_token_id and text_start != tokenizer.unk_token):
+            raise BackboneError(f"this model has no token {text_start!r}", where="text_start", fix="leave it out")
+        start = (index,)
     elif kind == "decoder" and not start:
         specials = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=False))
         chosen = specials.get("<|endoftext|>", tokenizer.bos_token_id)

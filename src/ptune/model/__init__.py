@@ -1,6 +1,7 @@
 """A prompt, a frozen backbone and a readout as one module."""
 
-from ptune.model.parts import Outcome, Prepared
-from ptune.model.prompt_model import PromptModel, Tune
+from ptune.model.parts import Outcome, Prepared, Tune
+from ptune.model.prompt_model import PromptModel
+from ptune.model.rows import TOKENS_PER_BATCH
 
-__all__ = ["Outcome", "Prepared", "PromptModel", "Tune"]
+__all__ = ["TOKENS_PER_BATCH", "Outcome", "Prepared", "PromptModel", "Tune"]

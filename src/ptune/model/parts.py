@@ -1,6 +1,7 @@
 """What goes into a `PromptModel` and what comes out: prepared rows, outcomes, limits, and where learned rows may start."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,7 @@ from ptune.template import Template
 __all__ = [
     "Outcome",
     "Prepared",
+    "Tune",
     "build_members",
     "check_template",
     "checked_length",
@@ -34,6 +36,7 @@ __all__ = [
     "init_sources",
 ]
 
+Tune = Literal["frozen", "lm", "lm-head", "task-head"]
 _DEFAULT_MAX_LENGTH = 256
 
 

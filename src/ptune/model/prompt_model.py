@@ -4,42 +4,36 @@ In: rows of data (`prepare`), then batches of them. Out: `Outcome` with label sc
 `parameters()` and `state_dict()` hold what is learned and nothing of the backbone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptune.backbone import Backbone, KeptContexts, LeadContexts
-from ptune.data import Example, LabelSet
-from ptune.errors import BackboneError, RecipeError, VerbalizerError
+from ptune.backbone import Backbone, LeadContexts
+from ptune.data import LabelSet, label_text
+from ptune.errors import RecipeError, VerbalizerError
 from ptune.inputs import (
     AnswerWords,
     Batch,
-    Context,
-    Encoded,
     FillOrder,
     PoolKind,
     SoftLayout,
     lay_out_filled,
-    lay_out_pooled,
-    lay_out_words,
-    lead_length,
     soft_layout,
-    trunk_start,
 )
 from ptune.model.parts import (
     Outcome,
     Prepared,
+    Tune,
     build_members,
     check_template,
     checked_length,
-    encode_example,
     ensemble_scores,
     init_sources,
 )
+from ptune.model.rows import BatchedRows
 from ptune.objective import classification_loss
 from ptune.prompt import (
     CandidatePrompts,
@@ -55,14 +49,11 @@ from ptune.template import Template
 
 __all__ = ["PromptModel", "Tune"]
 
-Tune = Literal["frozen", "lm", "lm-head", "task-head"]
 LM_RATE = 1e-5
 LM_HEAD_RATE = 1e-4
-TOKENS_PER_BATCH = 1024
-"""Live tokens that inference computes at once: enough for the matrix products, little enough for the cache."""
 
 
-class PromptModel(nn.Module):
+class PromptModel(BatchedRows):
     """See the module's docstring; `PromptModel.build` makes one from the words of a recipe.
 
     Args:
@@ -178,7 +169,7 @@ class PromptModel(nn.Module):
                 )
             verbalizer = labels if isinstance(labels, Verbalizer) else Verbalizer.parse(labels)
         given = labels.labels if isinstance(labels, Verbalizer) else labels
-        names = verbalizer.labels if verbalizer else tuple(str(name) for name in given)
+        names = verbalizer.labels if verbalizer else tuple(label_text(name) for name in given)
         layout = soft_layout(complete, backbone.tokens)
         sources = init_sources(config, backbone, complete, verbalizer, init_rows)
         members, factors = build_members(config, backbone, layout, sources, candidates, seed)
@@ -194,125 +185,6 @@ class PromptModel(nn.Module):
             seed=seed,
             **settings,
         )
-
-    # -- rows to batches ---------------------------------------------------------------------------------------------
-
-    def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> Prepared:
-        """Renders and tokenises rows; with `keep_context`, computes what lies in front of the learned tokens once.
-
-        Args:
-            examples: rows.
-            keep_context: whether to keep.
-            **storage: `dtype` and `memory` of `KeptContexts`.
-
-        Raises:
-            TemplateError: a missing field, or a row that does not fit.
-            BackboneError: `keep_context` where keeping would not be exact.
-        """
-        known = {name: number for number, name in enumerate(self.labels.names)}
-        encoded = tuple(self.encode(example) for example in examples)
-        labels = tuple(-1 if example.label is None else known.get(example.label, -1) for example in examples)
-        contexts = None
-        if keep_context:
-            refusal = self.why_not_keep()
-            if refusal:
-                raise BackboneError(f"contexts cannot be kept: {refusal}", where="keep_context", fix="set keep_context: false")
-            contexts = KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
-        return Prepared(encoded, labels, contexts)
-
-    def encode(self, example: Example) -> Encoded:
-        """One row as tokens.
-
-        Raises:
-            TemplateError: a missing field, or too long; the message names the row.
-        """
-        return encode_example(
-            example,
-            self.template,
-            self.layout,
-            self.backbone.tokens,
-            max_length=self.max_length,
-            num_answer_tokens=self.answers.max_tokens if self.answers else 1,
-            lead=registration(self.method).num_lead(self.method),
-        )
-
-    def batch(self, prepared: Prepared, index: Sequence[int], *, lead: tuple[int, Context] | None = None) -> Batch:
-        """The rows with these numbers, laid out for this backbone and readout.
-
-        Args:
-            prepared: rows.
-            index: their numbers.
-            lead: how many tokens all rows start with, and their keys and values (see `lead`).
-
-        Raises:
-            BackboneError: contexts that were kept for another model.
-        """
-        rows = [prepared.encoded[i] for i in index]
-        contexts, skip = self._contexts(prepared, rows, lead)
-        settings: dict[str, Any] = {
-            "labels": [prepared.labels[i] for i in index],
-            "index": index,
-            "contexts": contexts,
-            "skip": skip,
-            "has_types": self._has_types,
-        }
-        if self.answers is None:
-            assert self.pool is not None
-            return lay_out_pooled(rows, self.pool, self.backbone.tokens, **settings)
-        order = "parallel" if self.fill == "pet" else self.fill
-        batch = lay_out_words(rows, self.answers, self.backbone.tokens, order=order, **settings)
-        return replace(batch, rows=tuple(rows)) if self._fills_one_by_one else batch
-
-    def _contexts(
-        self, prepared: Prepared, rows: Sequence[Encoded], lead: tuple[int, Context] | None
-    ) -> tuple[tuple[Context, ...], list[int] | None]:
-        if prepared.contexts is not None:
-            if prepared.contexts.fingerprint != self.backbone.fingerprint:
-                raise BackboneError("these rows' contexts were kept for another model", fix="prepare them with this one")
-            skip = [trunk_start(row) for row in rows]
-            kept = prepared.contexts.context([row.ids[:start] for row, start in zip(rows, skip, strict=True)])
-            return () if kept is None else (kept,), skip
-        return ((lead[1],), [lead[0]] * len(rows)) if lead else ((), None)
-
-    def lead(self, rows: Sequence[Encoded]) -> tuple[int, Context] | None:
-        """What all these rows start with, learned tokens included, computed once: for inference on a causal model."""
-        if self.why_not_keep() or self.prior.dim() == 2 or not rows:
-            return None
-        length = lead_length(rows)
-        if length < 2:
-            return None
-        ids, soft = rows[0].ids[:length], rows[0].soft[:length]
-        return length, self._leads.context(self.backbone, ids, soft, self.prompt())
-
-    def batches(self, prepared: Prepared, batch_size: int | None, *, seed: int | None = None) -> Iterator[Batch]:
-        """All rows in batches; shuffled with a seed, else sorted by length so that little is padded.
-
-        Args:
-            prepared: rows.
-            batch_size: rows of a batch; None fills batches up to `TOKENS_PER_BATCH` live tokens.
-            seed: of the order.
-        """
-        lead = None if torch.is_grad_enabled() or prepared.contexts is not None else self.lead(prepared.encoded)
-        lengths = [self._num_live(row, prepared, lead) for row in prepared.encoded]
-        if seed is None:
-            order = sorted(range(len(prepared)), key=lambda i: lengths[i])
-        else:
-            order = torch.randperm(len(prepared), generator=torch.Generator().manual_seed(seed)).tolist()
-        at = 0
-        while at < len(order):
-            num = batch_size or 1
-            while batch_size is None and at + num < len(order) and (num + 1) * lengths[order[at + num]] <= TOKENS_PER_BATCH:
-                num += 1
-            yield self.batch(prepared, order[at : at + num], lead=lead)
-            at += num
-
-    def _num_live(self, row: Encoded, prepared: Prepared, lead: tuple[int, Context] | None) -> int:
-        """Tokens of a row that are computed when it is scored, over all candidates."""
-        skipped = trunk_start(row) if prepared.contexts is not None else lead[0] if lead else 0
-        branches = 0
-        if self.answers is not None and not self.answers.single:
-            branches = sum(len(word) - 1 for word in self.answers.ids)
-        return (len(row) - skipped + branches) * (1 if self.prior.dim() == 1 else len(self.prior))
 
     # -- batches to scores -------------------------------------------------------------------------------------------
 
@@ -354,17 +226,29 @@ class PromptModel(nn.Module):
 
     def _label_scores(self, batch: Batch) -> Tensor:
         """[B, C], or [J, B, C] of candidates."""
-        if self.head is not None:
+        if self.head is not None and self.pool == "mean":
             assert batch.pool is not None
-            if self.pool == "mean":
-                pooled: Tensor = self.head(self.backbone.hidden(batch.live, self.prompt(), batch.contexts), batch.pool)
-            else:
-                pooled = self.head.score(self._read_states(replace(batch, decoder=None)))
+            pooled: Tensor = self.head(self.backbone.hidden(batch.live, self.prompt(), batch.contexts), batch.pool)
             return pooled
-        assert self.verbalizer is not None and self.answers is not None
         if self._fills_one_by_one:
+            assert self.verbalizer is not None and self.answers is not None
             return self.verbalizer.label_scores(self._pet_scores(batch), self.answers)
-        states = self._read_states(batch)
+        return self._scores_of(self._read_states(batch), batch)
+
+    def scores_of_states(self, states: Float[Tensor, "U D"], batch: Batch) -> Float[Tensor, "B C"]:
+        """Label scores from hidden states that were read elsewhere (in a batch with other tasks), the prior taken out."""
+        return self._scores_of(states, batch) - self.prior
+
+    @property
+    def can_share_a_batch(self) -> bool:
+        """Whether its rows can be read in one batch with other tasks': one prompt, one pass, places on the text's side."""
+        by_word = self.answers is not None and not self._fills_one_by_one and self.backbone.kind != "encoder-decoder"
+        return self.prior.dim() == 1 and (by_word or self.pool in ("cls", "last", "mask"))
+
+    def _scores_of(self, states: Tensor, batch: Batch) -> Tensor:
+        if self.head is not None:
+            return self.head.score(states)
+        assert self.verbalizer is not None and self.answers is not None
         many = states.dim() == 3
         words = [
             word_scores(one, batch.reads, self._logits, num_examples=batch.num_examples, num_words=len(self.answers))
@@ -375,7 +259,8 @@ class PromptModel(nn.Module):
 
     def _read_states(self, batch: Batch) -> Tensor:
         """[U, D] hidden states at the places that are read, the decoder's where there is one; [J, U, D] of candidates."""
-        states: Tensor = self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts, batch.decoder)
+        decoder = None if self.head is not None else batch.decoder
+        states: Tensor = self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts, decoder)
         return states
 
     def _pet_scores(self, batch: Batch) -> Tensor:
@@ -421,18 +306,6 @@ class PromptModel(nn.Module):
         """Number of parameters that learn."""
         return sum(parameter.numel() for group in self.parameter_groups() for parameter in group["params"])
 
-    def why_not_keep(self) -> str:
-        """Why what lies in front of the learned tokens may not be kept; empty where it may."""
-        if self.backbone.kind != "decoder":
-            return "only a causal model's text is unchanged by what stands behind it"
-        if self.tune == "lm":
-            return "the language model itself is trained"
-        if self.pool in ("cls", "mean"):
-            return f"a head with pool: {self.pool} reads the tokens that would be kept"
-        if not self.backbone.takes_plan:
-            return f"{self.backbone.spec.architecture}'s attention cannot be reached"
-        return ""
-
     def without_prompt(self) -> "PromptModel":
         """The same task with the hard template and label words alone: zero-shot."""
         return PromptModel.build(
@@ -444,11 +317,3 @@ class PromptModel(nn.Module):
             max_length=self.max_length,
             fill=self.fill,
         )
-
-    @property
-    def _fills_one_by_one(self) -> bool:
-        return self.fill == "pet" and self.backbone.kind == "encoder" and self.answers is not None and not self.answers.single
-
-    @property
-    def _has_types(self) -> bool:
-        return self.backbone.kind == "encoder" and getattr(self.backbone.model.config, "type_vocab_size", 0) > 1

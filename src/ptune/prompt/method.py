@@ -80,12 +80,12 @@ class StoredPrompt(PromptMethod):
     """The rows of a trained prompt, as a bundle holds them: nothing learns here any more.
 
     Args:
-        rows: [P, E], or None for a hard prompt.
+        rows: [P, E], [J, P, E] of an ensemble, or None for a hard prompt.
     """
 
     rows: Tensor | None
 
-    def __init__(self, rows: Float[Tensor, "P E"] | None) -> None:
+    def __init__(self, rows: Float[Tensor, "*J P E"] | None) -> None:
         super().__init__()
         self.register_buffer("rows", rows)
 
@@ -148,6 +148,8 @@ def parse_method(value: str | Mapping[str, Any] | MethodConfig) -> MethodConfig:
     """
     if isinstance(value, MethodConfig):
         return value
+    if not isinstance(value, str | Mapping):
+        raise PromptError(f"{value!r} is no prompt method", where="method", fix=f"use one of {', '.join(method_names())}")
     keys = {"name": value} if isinstance(value, str) else dict(value)
     name = keys.get("name")
     if not isinstance(name, str) or name not in _Registry.methods:
@@ -158,11 +160,11 @@ def parse_method(value: str | Mapping[str, Any] | MethodConfig) -> MethodConfig:
         return _Registry.methods[name].config(**keys)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        where = ".".join(["method", *map(str, first["loc"])])
         known = ", ".join(_Registry.methods[name].config.model_fields)
-        raise PromptError(
-            f"{first['msg']} (got {first['input']!r})", where=f"method.{key}", fix=f"{name} has {known}"
-        ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        got = f" (got {first['input']!r})" if first["loc"] else ""
+        raise PromptError(f"{message}{got}", where=where, fix=f"{name} has {known}") from None
 
 
 def registration(config: MethodConfig) -> Registration:

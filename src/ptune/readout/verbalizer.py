@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ptune.data import label_text
 from ptune.errors import VerbalizerError
 from ptune.inputs import AnswerWords, Tokens
 from ptune.template import Template
@@ -62,7 +63,11 @@ class Verbalizer:
         weights: dict[str, tuple[float, ...]] = {}
         owner: dict[str, str] = {}
         for raw_name, given in labels.items():
-            name = str(raw_name)
+            name = label_text(raw_name)
+            if not isinstance(given, str | Sequence | Mapping):
+                raise VerbalizerError(
+                    f"{given!r} is no list of label words", where=f"labels.{name}", fix='write words in quotes, as in ["great"]'
+                )
             listed = (given,) if isinstance(given, str) else tuple(given)
             if not listed:
                 raise VerbalizerError(f"label {name!r} has no words", where=f"labels.{name}", fix="give at least one")
@@ -153,6 +158,10 @@ class Verbalizer:
 
 
 def _normalised(name: str, given: Mapping[str, float]) -> tuple[float, ...]:
+    if not all(isinstance(weight, int | float) for weight in given.values()):
+        raise VerbalizerError(
+            "weights of label words must be numbers", where=f"labels.{name}", fix="as in {great: 0.7, good: 0.3}"
+        )
     total = sum(given.values())
     if total <= 0 or any(weight <= 0 for weight in given.values()):
         raise VerbalizerError("weights of label words must be positive", where=f"labels.{name}")

@@ -163,10 +163,11 @@ class Task:
 
     def _predictions(self, examples: Sequence[Example], batch_size: int | None) -> list[Prediction]:
         probabilities = torch.softmax(self.scores(examples, batch_size=batch_size), 1)
-        return [
-            Prediction(self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
-            for row in probabilities
-        ]
+        return [self.prediction(row) for row in probabilities]
+
+    def prediction(self, probabilities: torch.Tensor) -> Prediction:
+        """One row's [C] probabilities with its labels."""
+        return Prediction(self.labels[int(probabilities.argmax())], dict(zip(self.labels, probabilities.tolist(), strict=True)))
 
 
 def check_judged(examples: Sequence[Example], labels: LabelSet) -> None:

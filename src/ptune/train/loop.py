@@ -316,7 +316,7 @@ def _restore(
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])
     result.losses, result.validations = list(state["losses"]), [tuple(look) for look in state["validations"]]
-    result.candidate_losses = [list(losses) for losses in state["candidate_losses"]]
+    result.candidate_losses = [list(losses) for losses in state.get("candidate_losses", [])]
     result.seconds, result.stopped_early = state["seconds"], state["stopped_early"]
     for one, kept in zip(best, state["best"], strict=True):
         one.restore(kept)

@@ -5,6 +5,7 @@ Layout: `recipe.yaml`, `events.jsonl`, `state.pt` (parameters and optimiser, wri
 """
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,10 @@ class RunFolder:
             return None
         import torch
 
+        broken = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
         try:
             state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
-        except (RuntimeError, OSError, EOFError, ValueError) as error:
+        except broken as error:
             raise TrainError(
                 f"the saved state cannot be read: {error}", where=str(self.state_path), fix="start the run anew"
             ) from error

@@ -1,0 +1,194 @@
+"""Rows of data to batches for one task: rendered, tokenised, with what need not be computed again.
+
+In: examples. Out: `Prepared` rows, then `Batch`es of them, with kept contexts (training) or the task's lead (inference). The
+abstract half of `PromptModel`: what is learned, and scores, stand there.
+"""
+
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptune.backbone import Backbone, KeptContexts, LeadContexts
+from ptune.data import Example, LabelSet
+from ptune.errors import BackboneError
+from ptune.inputs import (
+    AnswerWords,
+    Batch,
+    Context,
+    Encoded,
+    FillOrder,
+    PoolKind,
+    SoftLayout,
+    lay_out_pooled,
+    lay_out_words,
+    lead_length,
+    trunk_start,
+)
+from ptune.model.parts import Prepared, Tune, encode_example
+from ptune.prompt import MethodConfig, PromptMethod, registration
+from ptune.template import Template
+
+__all__ = ["TOKENS_PER_BATCH", "BatchedRows"]
+
+TOKENS_PER_BATCH = 1024
+"""Live tokens that inference computes at once: enough for the matrix products, little enough for the cache."""
+
+
+class BatchedRows(nn.Module, ABC):
+    """A task's rows as batches; `PromptModel` sets the attributes."""
+
+    backbone: Backbone
+    template: Template
+    labels: LabelSet
+    answers: AnswerWords | None
+    pool: PoolKind | None
+    method: MethodConfig
+    layout: SoftLayout
+    max_length: int
+    fill: FillOrder
+    tune: Tune
+    prompt: PromptMethod
+    prior: Tensor
+    _leads: LeadContexts
+
+    def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> Prepared:
+        """Renders and tokenises rows; with `keep_context`, computes what lies in front of the learned tokens once.
+
+        Args:
+            examples: rows.
+            keep_context: whether to keep.
+            **storage: `dtype` and `memory` of `KeptContexts`.
+
+        Raises:
+            TemplateError: a missing field, or a row that does not fit.
+            BackboneError: `keep_context` where keeping would not be exact.
+        """
+        known = {name: number for number, name in enumerate(self.labels.names)}
+        encoded = tuple(self.encode(example) for example in examples)
+        labels = tuple(-1 if example.label is None else known.get(example.label, -1) for example in examples)
+        contexts = None
+        if keep_context:
+            refusal = self.why_not_keep()
+            if refusal:
+                raise BackboneError(f"contexts cannot be kept: {refusal}", where="keep_context", fix="set keep_context: false")
+            contexts = KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
+        return Prepared(encoded, labels, contexts)
+
+    def encode(self, example: Example) -> Encoded:
+        """One row as tokens.
+
+        Raises:
+            TemplateError: a missing field, or too long; the message names the row.
+        """
+        return encode_example(
+            example,
+            self.template,
+            self.layout,
+            self.backbone.tokens,
+            max_length=self.max_length,
+            num_answer_tokens=self.answers.max_tokens if self.answers else 1,
+            lead=registration(self.method).num_lead(self.method),
+        )
+
+    def batch(self, prepared: Prepared, index: Sequence[int], *, lead: tuple[int, Context] | None = None) -> Batch:
+        """The rows with these numbers, laid out for this backbone and readout.
+
+        Args:
+            prepared: rows.
+            index: their numbers.
+            lead: how many tokens all rows start with, and their keys and values (see `lead`).
+
+        Raises:
+            BackboneError: contexts that were kept for another model.
+        """
+        rows = [prepared.encoded[i] for i in index]
+        contexts, skip = self._contexts(prepared, rows, lead)
+        settings: dict[str, Any] = {
+            "labels": [prepared.labels[i] for i in index],
+            "index": index,
+            "contexts": contexts,
+            "skip": skip,
+            "has_types": self._has_types,
+        }
+        if self.answers is None:
+            assert self.pool is not None
+            return lay_out_pooled(rows, self.pool, self.backbone.tokens, **settings)
+        order = "parallel" if self.fill == "pet" else self.fill
+        batch = lay_out_words(rows, self.answers, self.backbone.tokens, order=order, **settings)
+        return replace(batch, rows=tuple(rows)) if self._fills_one_by_one else batch
+
+    def _contexts(
+        self, prepared: Prepared, rows: Sequence[Encoded], lead: tuple[int, Context] | None
+    ) -> tuple[tuple[Context, ...], list[int] | None]:
+        if prepared.contexts is not None:
+            if prepared.contexts.fingerprint != self.backbone.fingerprint:
+                raise BackboneError("these rows' contexts were kept for another model", fix="prepare them with this one")
+            skip = [trunk_start(row) for row in rows]
+            kept = prepared.contexts.context([row.ids[:start] for row, start in zip(rows, skip, strict=True)])
+            return () if kept is None else (kept,), skip
+        return ((lead[1],), [lead[0]] * len(rows)) if lead else ((), None)
+
+    def lead(self, rows: Sequence[Encoded]) -> tuple[int, Context] | None:
+        """What all these rows start with, learned tokens included, computed once: for inference on a causal model."""
+        if self.why_not_keep() or self.prior.dim() == 2 or not rows:
+            return None
+        length = lead_length(rows)
+        if length < 2:
+            return None
+        ids, soft = rows[0].ids[:length], rows[0].soft[:length]
+        return length, self._leads.context(self.backbone, ids, soft, self.prompt())
+
+    def batches(self, prepared: Prepared, batch_size: int | None, *, seed: int | None = None) -> Iterator[Batch]:
+        """All rows in batches; shuffled with a seed, else sorted by length so that little is padded.
+
+        Args:
+            prepared: rows.
+            batch_size: rows of a batch; None fills batches up to `TOKENS_PER_BATCH` live tokens.
+            seed: of the order.
+        """
+        lead = None if torch.is_grad_enabled() or prepared.contexts is not None else self.lead(prepared.encoded)
+        lengths = self.live_lengths(prepared, lead)
+        if seed is None:
+            order = sorted(range(len(prepared)), key=lambda i: lengths[i])
+        else:
+            order = torch.randperm(len(prepared), generator=torch.Generator().manual_seed(seed)).tolist()
+        at = 0
+        while at < len(order):
+            num = batch_size or 1
+            while batch_size is None and at + num < len(order) and (num + 1) * lengths[order[at + num]] <= TOKENS_PER_BATCH:
+                num += 1
+            yield self.batch(prepared, order[at : at + num], lead=lead)
+            at += num
+
+    def live_lengths(self, prepared: Prepared, lead: tuple[int, Context] | None = None) -> list[int]:
+        """Tokens of each row that are computed when it is scored, over all candidates."""
+        branches = 0
+        if self.answers is not None and not self.answers.single:
+            branches = sum(len(word) - 1 for word in self.answers.ids)
+        skipped = [trunk_start(row) if prepared.contexts is not None else lead[0] if lead else 0 for row in prepared.encoded]
+        times = 1 if self.prior.dim() == 1 else len(self.prior)
+        return [(len(row) - skip + branches) * times for row, skip in zip(prepared.encoded, skipped, strict=True)]
+
+    def why_not_keep(self) -> str:
+        """Why what lies in front of the learned tokens may not be kept; empty where it may."""
+        if self.backbone.kind != "decoder":
+            return "only a causal model's text is unchanged by what stands behind it"
+        if self.tune == "lm":
+            return "the language model itself is trained"
+        if self.pool in ("cls", "mean"):
+            return f"a head with pool: {self.pool} reads the tokens that would be kept"
+        if not self.backbone.takes_plan:
+            return f"{self.backbone.spec.architecture}'s attention cannot be reached"
+        return ""
+
+    @property
+    def _fills_one_by_one(self) -> bool:
+        return self.fill == "pet" and self.backbone.kind == "encoder" and self.answers is not None and not self.answers.single
+
+    @property
+    def _has_types(self) -> bool:
+        return self.backbone.kind == "encoder" and getattr(self.backbone.model.config, "type_vocab_size", 0) > 1

@@ -1,0 +1,109 @@
+"""Where kept contexts lie: in memory up to a budget, in a temporary file beyond it, halved in bf16; found by content."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ptune
+from ptune.backbone import KeptContexts, context_bytes
+from ptune.errors import BackboneError
+from ptune.model import PromptModel
+from tiny import EXAMPLES, build_backbone, example, tiny_backbone
+
+TEMPLATE, WORDS = "{text}{soft:3} It was{mask}", {"yes": "great", "no": ["bad", "不喜欢"]}
+PREFIXES = [tuple(range(5, 5 + length)) for length in (4, 9, 6, 0, 9, 7)]
+
+
+def test_a_budget_moves_the_rest_into_a_file_and_changes_no_number() -> None:
+    backbone = tiny_backbone("llama")
+    total = context_bytes(backbone, 4 + 9 + 6 + 7)
+    free, tight = KeptContexts(backbone, PREFIXES), KeptContexts(backbone, PREFIXES, memory=total // 4)
+    assert free.num_bytes_in_file == 0
+    assert total // 2 < tight.num_bytes_in_file <= total - total // 8
+    for index in ([0, 1], [3, 2, 5], [4, 1, 0]):
+        one, other = (kept.context([PREFIXES[i] for i in index]) for kept in (free, tight))
+        assert torch.equal(one.keys, other.keys) and torch.equal(one.values, other.values)
+        assert torch.equal(one.mask, other.mask)
+
+
+def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept = KeptContexts(tiny_backbone("llama"), PREFIXES, memory=1)
+    assert kept.num_bytes_in_file > 0 and list(tmp_path.iterdir()) == []
+    del kept
+    gc.collect()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_training_over_the_budget_has_the_same_losses(share: float) -> None:
+    """A budget of a quarter of what is needed, set in the model's own settings."""
+    backbone = tiny_backbone("gemma3")
+    model = PromptModel.build(backbone=backbone, template=TEMPLATE, labels=WORDS)
+    needed = context_bytes(backbone, sum(row.split for row in model.prepare(EXAMPLES).encoded))
+    plain, other = (
+        model.prepare(EXAMPLES, keep_context=True),
+        model.prepare(EXAMPLES, keep_context=True, memory=int(share * needed)),
+    )
+    assert (other.contexts.num_bytes_in_file > 0) == (share < 1)
+    settings = ptune.train.TrainSettings(steps=6, batch_size=2)
+    losses = []
+    for rows in (plain, other):
+        fresh = PromptModel.build(backbone=backbone, template=TEMPLATE, labels=WORDS)
+        losses.append(ptune.train.train(fresh, rows, settings, seed=3).losses)
+    assert losses[0] == losses[1]
+
+
+def test_a_recipe_over_its_budget_says_so_and_has_the_same_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """context_memory is in MiB: long texts of a backbone with wide heads."""
+    rows = [
+        {"text": f"{word} film " * 14, "label": label}
+        for label, words in {"yes": "great good", "no": "bad mediocre"}.items()
+        for word in words.split()
+    ]
+    given: dict[str, Any] = {
+        "train": rows * 40,
+        "template": TEMPLATE,
+        "labels": WORDS,
+        "backbone": tiny_backbone("llama"),
+        "steps": 5,
+    }
+    free = ptune.fit(**given)
+    assert "temporary file" not in caplog.text
+    distinct = [{**row, "text": f"{row['text']} {number}"} for number, row in enumerate(rows * 40)]
+    free = ptune.fit(**{**given, "train": distinct})
+    tight = ptune.fit(**{**given, "train": distinct}, context_memory=1)
+    assert "are over context_memory and go into a temporary file" in caplog.text
+    assert tight.facts["training"]["last_loss"] == free.facts["training"]["last_loss"]
+
+
+def test_bf16_halves_them_at_a_small_cost() -> None:
+    backbone = tiny_backbone("llama")
+    exact, half = KeptContexts(backbone, PREFIXES), KeptContexts(backbone, PREFIXES, dtype="bf16")
+    one, other = exact.context(PREFIXES), half.context(PREFIXES)
+    assert other.keys.dtype == torch.float32
+    torch.testing.assert_close(other.keys, one.keys, rtol=1e-2, atol=1e-2)
+    assert not torch.equal(other.keys, one.keys)
+    assert context_bytes(backbone, 10, "bf16") * 2 == context_bytes(backbone, 10)
+
+
+def test_contexts_are_found_by_their_tokens_not_by_their_place() -> None:
+    backbone = tiny_backbone("llama")
+    kept = KeptContexts(backbone, [PREFIXES[1]])
+    new = (7, 8, 9)
+    assert torch.equal(kept.context([new]).keys, KeptContexts(backbone, [new]).context([new]).keys)
+    changed = (*PREFIXES[1][:-1], 40)
+    assert not torch.equal(kept.context([changed]).keys, kept.context([PREFIXES[1]]).keys)
+
+
+def test_contexts_of_another_model_are_refused() -> None:
+    model = PromptModel.build(backbone=tiny_backbone("llama"), template=TEMPLATE, labels=WORDS)
+    rows = model.prepare([example("good"), example("bad")], keep_context=True)
+    other_backbone = build_backbone("llama")
+    other_backbone.model.get_input_embeddings().weight.data.mul_(1.5)
+    again = type(other_backbone)(other_backbone.model, other_backbone.tokens.tokenizer, name="other")
+    other = PromptModel.build(backbone=again, template=TEMPLATE, labels=WORDS)
+    with pytest.raises(BackboneError, match="another model"):
+        other.batch(rows, [0, 1])
