@@ -36,6 +36,8 @@ __all__ = ["TOKENS_PER_BATCH", "BatchedRows"]
 
 TOKENS_PER_BATCH = 1024
 """Live tokens that inference computes at once: enough for the matrix products, little enough for the cache."""
+MIN_LEAD = 2
+"""A common beginning of fewer tokens is not worth a context."""
 
 
 class BatchedRows(nn.Module, ABC):
@@ -72,9 +74,7 @@ class BatchedRows(nn.Module, ABC):
         labels = tuple(-1 if example.label is None else known.get(example.label, -1) for example in examples)
         contexts = None
         if keep_context:
-            refusal = self.why_not_keep()
-            if refusal:
-                raise BackboneError(f"contexts cannot be kept: {refusal}", where="keep_context", fix="set keep_context: false")
+            self.check_keep()
             contexts = KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
         return Prepared(encoded, labels, contexts)
 
@@ -105,8 +105,14 @@ class BatchedRows(nn.Module, ABC):
         Raises:
             BackboneError: contexts that were kept for another model.
         """
+        contexts, skip = self._contexts(prepared, [prepared.encoded[i] for i in index], lead)
+        return self.lay_out(prepared, index, contexts=contexts, skip=skip)
+
+    def lay_out(
+        self, prepared: Prepared, index: Sequence[int], *, contexts: Sequence[Context] = (), skip: Sequence[int] | None = None
+    ) -> Batch:
+        """As `batch`, with the contexts and each row's number of tokens in them decided already."""
         rows = [prepared.encoded[i] for i in index]
-        contexts, skip = self._contexts(prepared, rows, lead)
         settings: dict[str, Any] = {
             "labels": [prepared.labels[i] for i in index],
             "index": index,
@@ -134,13 +140,16 @@ class BatchedRows(nn.Module, ABC):
 
     def lead(self, rows: Sequence[Encoded]) -> tuple[int, Context] | None:
         """What all these rows start with, learned tokens included, computed once: for inference on a causal model."""
-        if self.why_not_keep() or self.prior.dim() == 2 or not rows:
-            return None
-        length = lead_length(rows)
-        if length < 2:
+        length = self.num_lead(rows)
+        if not length:
             return None
         ids, soft = rows[0].ids[:length], rows[0].soft[:length]
         return length, self._leads.context(self.backbone, ids, soft, self.prompt())
+
+    def num_lead(self, rows: Sequence[Encoded]) -> int:
+        """How many tokens of these rows' common beginning inference keeps; 0 where it may not, or where it is too short."""
+        length = 0 if self.why_no_lead() or not rows else lead_length(rows)
+        return length if length >= MIN_LEAD else 0
 
     def batches(self, prepared: Prepared, batch_size: int | None, *, seed: int | None = None) -> Iterator[Batch]:
         """All rows in batches; shuffled with a seed, else sorted by length so that little is padded.
@@ -184,6 +193,22 @@ class BatchedRows(nn.Module, ABC):
         if not self.backbone.takes_plan:
             return f"{self.backbone.spec.architecture}'s attention cannot be reached"
         return ""
+
+    def why_no_lead(self) -> str:
+        """Why inference may not keep what all rows start with; empty where it may."""
+        return self.why_not_keep() or (
+            "each candidate of an ensemble has a beginning of its own" if self.prior.dim() == 2 else ""
+        )
+
+    def check_keep(self) -> None:
+        """Nothing, where contexts may be kept.
+
+        Raises:
+            BackboneError: keeping would not be exact.
+        """
+        refusal = self.why_not_keep()
+        if refusal:
+            raise BackboneError(f"contexts cannot be kept: {refusal}", where="keep_context", fix="set keep_context: false")
 
     @property
     def _fills_one_by_one(self) -> bool:

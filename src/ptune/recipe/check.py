@@ -17,7 +17,6 @@ from ptune.data import Example
 from ptune.errors import PtuneError
 from ptune.inputs import Encoded, Tokens
 from ptune.model import PromptModel
-from ptune.prompt import parse_method, registration
 from ptune.readout import Verbalizer
 from ptune.recipe.fit import Splits, build_model, read_splits
 from ptune.recipe.recipe import Recipe
@@ -118,8 +117,7 @@ def check_recipe(recipe: Recipe, *, num_rows: int = 3) -> TemplateCheck:
     """
     splits = read_splits(recipe)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
-    method = parse_method(recipe.method)
-    template = registration(method).template(method, recipe.parsed_template())
+    template = recipe.complete_template()
     verbalizer = None if recipe.head else recipe.verbalizer()
     samples = [example.fields for example in splits.train[:_NUM_ROWS_JUDGED]]
     findings = [*check_template(template, kind=backbone.kind, sample_fields=samples, needs_mask=verbalizer is not None)]

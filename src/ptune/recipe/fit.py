@@ -5,9 +5,7 @@ been read and checked; the test rows are only ever judged.
 """
 
 import json
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,25 +16,23 @@ from typing import Any
 import psutil
 import torch
 
-from ptune.backbone import Backbone, context_bytes, load_backbone
+from ptune.backbone import Backbone, load_backbone
 from ptune.bundle import read_bundle
 from ptune.data import Example, LabelSet, check_labels, fingerprint, has_splits, hold_out, read_examples, sample_shots
 from ptune.errors import PromptError, RecipeError, TrainError, notice
-from ptune.inputs import PoolKind, trunk_start
+from ptune.inputs import PoolKind
 from ptune.model import Prepared, PromptModel
 from ptune.objective import Report
 from ptune.prompt import InitConfig, parse_method
 from ptune.readout import log_prior
+from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
 from ptune.task import Task, judge_scores
 from ptune.train import Listener, RunFolder, TrainResult, replace, train
 
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run"]
 
-_SHARE_OF_FREE_MEMORY = 0.25
-_SHARE_OF_FREE_DISK = 0.5
 _NUM_ROWS_COMPARED = 8
-_MIN_KEPT_TOKENS = 4
 _ROWS = "rows.json"
 
 
@@ -237,37 +233,17 @@ def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Exa
     rows = model.prepare(examples)
     if rows.num_cut:
         notice(f"{rows.num_cut} of {len(rows)} training texts were cut to {model.max_length} tokens (max_length)")
-    if recipe.keep_context is False or not model.layout.num_rows:
+    keeping = decide_keeping(model, recipe, rows.encoded)
+    if keeping.remark:
+        notice(keeping.remark)
+    if not keeping.is_kept:
         return rows
-    refusal = model.why_not_keep()
-    num_tokens = sum(trunk_start(row) for row in rows.encoded)
-    if recipe.keep_context == "auto" and (refusal or num_tokens < _MIN_KEPT_TOKENS * len(rows)):
-        return rows
-    storage = _storage(recipe)
-    needed = context_bytes(model.backbone, num_tokens, recipe.context_dtype)
-    free_disk = shutil.disk_usage(tempfile.gettempdir()).free
-    over = max(0, needed - storage["memory"])
-    if recipe.keep_context == "auto" and over > _SHARE_OF_FREE_DISK * free_disk:
-        notice(
-            f"the texts' contexts need {needed >> 20} MiB, over the {storage['memory'] >> 20} MiB of context_memory "
-            "and half of the free disk: computed anew in each step"
-        )
-        return rows
-    if over:
-        notice(f"{over >> 20} of the contexts' {needed >> 20} MiB are over context_memory and go into a temporary file")
     started = time.perf_counter()
-    kept = model.prepare(examples, keep_context=True, **storage)
-    say(f"kept the context of {len(rows)} texts ({num_tokens} tokens) in {time.perf_counter() - started:.1f} s")
+    kept = model.prepare(examples, keep_context=True, **storage(recipe))
+    say(f"kept the context of {len(rows)} texts ({keeping.num_tokens} tokens) in {time.perf_counter() - started:.1f} s")
     if recipe.context_dtype == "bf16":
         say(f"kept in bf16: label scores differ by up to {_cost_of_bf16(model, examples, kept):.1e}")
     return kept
-
-
-def _storage(recipe: Recipe) -> dict[str, Any]:
-    """How contexts are kept: number type, and bytes of memory before the file begins."""
-    free = int(_SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available)
-    memory = free if recipe.context_memory is None else recipe.context_memory << 20
-    return {"dtype": recipe.context_dtype if recipe.context_dtype != recipe.dtype else None, "memory": memory}
 
 
 def _cost_of_bf16(model: PromptModel, examples: Sequence[Example], kept: Prepared) -> float:
@@ -281,7 +257,7 @@ def _cost_of_bf16(model: PromptModel, examples: Sequence[Example], kept: Prepare
 def _prepare_validation(model: PromptModel, recipe: Recipe, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
     if not examples:
         return None
-    return model.prepare(examples, keep_context=True, **_storage(recipe)) if rows.contexts else model.prepare(examples)
+    return model.prepare(examples, keep_context=True, **storage(recipe)) if rows.contexts else model.prepare(examples)
 
 
 def _zero_shot(model: PromptModel, train_rows: Sequence[Example], judged: Sequence[Example]) -> dict[str, Any]:

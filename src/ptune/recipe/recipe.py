@@ -145,9 +145,7 @@ class Recipe(TrainSettings):
         except ValidationError as error:
             raise _recipe_error(error, where) from None
         try:
-            method = parse_method(recipe.method)
-            template = registration(method).template(method, recipe.parsed_template())
-            if not template.field_names:
+            if not recipe.complete_template().field_names:
                 fix = "write one, such as {text}, where the text of a row goes"
                 raise TemplateError("the template has no field, so it reads nothing of a row", where="template", fix=fix)
             if recipe.head is None:
@@ -162,6 +160,15 @@ class Recipe(TrainSettings):
     def parsed_template(self) -> Template:
         """The template, from the library or as written."""
         return self.template if isinstance(self.template, Template) else resolve(self.template)
+
+    def complete_template(self) -> Template:
+        """The template with the method's own learned tokens in it.
+
+        Raises:
+            PromptError: method and template do not go together.
+        """
+        method = parse_method(self.method)
+        return registration(method).template(method, self.parsed_template())
 
     def verbalizer(self) -> Verbalizer:
         """The label words.

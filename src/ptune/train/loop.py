@@ -178,7 +178,7 @@ def train(
         one.put_back(learned)
     leader = max(best, key=lambda one: one.score or (0.0, 0.0))
     result.best_step = len(result.losses) if leader.score is None else leader.step
-    if members and (settings.keep_candidates or ("ensemble" if validation is None else "best")) == "best":
+    if members and settings.keeps_best(has_validation=validation is not None):
         result.chosen = best.index(leader)
         model.keep_candidate(result.chosen)
     if settings.checkpointing:

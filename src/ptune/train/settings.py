@@ -65,3 +65,7 @@ class TrainSettings(BaseModel):
         if self.epochs is not None:
             return self.epochs * per_epoch
         return min(1000, max(80, 12 * per_epoch))
+
+    def keeps_best(self, *, has_validation: bool) -> bool:
+        """Whether one of several candidates is kept, rather than all of them."""
+        return (self.keep_candidates or ("best" if has_validation else "ensemble")) == "best"
