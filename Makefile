@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ptune-installed
 
-.PHONY: demo demo-zh test check wheel-check install clean
+.PHONY: demo demo-zh test check bench wheel-check install clean
 
 install: $(STAMP)
 
@@ -36,6 +36,13 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+# The short form of the engine benchmark (minutes; run it with nothing else on the machine). DATA is the folder of public data sets.
+DATA ?= ../shared/data
+bench: install
+	$(BIN)/ptune models pull smollm2-135m-q4
+	rm -rf runs/bench
+	$(BIN)/python bench/engine.py bench/specs/engine.yaml --data $(DATA) --out runs/bench --short
 
 # Builds the wheel, installs it into an empty venv in a folder of its own, and trains the demo there for a few steps.
 wheel-check: install

@@ -1,0 +1,242 @@
+"""Training cases of the engine benchmark: a step against PEFT's, candidates side by side, peak memory, time to an accuracy.
+
+In: a case of the spec. Out: a dictionary of figures for its JSON. Both sides hold the same weights (each its own copy, as PEFT
+wraps a model), read the same words and train a prompt of the same length with AdamW; ptune's step includes its layout.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft_peer import PeerModel, Wording, build_peer
+from timing import alternate, matrix_peak, medians, peak_memory, rss_mb
+
+import ptune
+from ptune.backbone import Backbone, entry, local_folder
+from ptune.data import Example, LabelSet, read_examples, sample_shots
+from ptune.model import PromptModel
+from ptune.readout import log_prior
+
+WORDS = {"a": "good", "b": "bad"}
+TAIL = "\nIt was"
+
+
+def folder_of(name: str) -> Path:
+    """Where a catalogue model lies; it is pulled by `ptune models pull`."""
+    folder = local_folder(entry(name))
+    if folder is None:
+        raise SystemExit(f"pull it first: ptune models pull {name}")
+    return folder
+
+
+def random_texts(backbone: Backbone, num_tokens: int, num_texts: int) -> list[str]:
+    """Texts of frequent words with exactly so many tokens (to within the last word's)."""
+    generator = torch.Generator().manual_seed(0)
+    words = backbone.tokens.frequent_words(3000)
+    texts = []
+    for _ in range(num_texts):
+        ids = [words[i] for i in torch.randint(len(words), (num_tokens,), generator=generator).tolist()]
+        again = backbone.tokens.ids(backbone.tokens.tokenizer.decode(ids))[:num_tokens]
+        texts.append(backbone.tokens.tokenizer.decode(again))
+    return texts
+
+
+def our_step(
+    backbone: Backbone, texts: list[str], num_soft: int, placement: str, candidates: int = 1
+) -> tuple[Callable[[], object], int]:
+    """One training step of ptune over all texts, and the live tokens that it computes."""
+    template = (
+        f"{{text}}{{soft:{num_soft}}}{TAIL}{{mask}}" if placement == "behind" else f"{{soft:{num_soft}}}{{text}}{TAIL}{{mask}}"
+    )
+    model = PromptModel.build(backbone=backbone, template=template, labels=WORDS, method="p-tuning", candidates=candidates)
+    rows = model.prepare(
+        [Example({"text": text}, "ab"[i % 2]) for i, text in enumerate(texts)], keep_context=placement == "behind"
+    )
+    optimiser = torch.optim.AdamW(model.parameter_groups())
+
+    def step() -> float:
+        outcome = model(model.batch(rows, range(len(rows))))
+        outcome.loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        return float(outcome.loss)
+
+    num_live = model.batch(rows, range(len(rows))).live.ids.numel() * candidates
+    return step, num_live
+
+
+def peer_step(peer: PeerModel, texts: list[str]) -> Callable[[], object]:
+    """One training step of PEFT over the same words."""
+    wording = Wording("", TAIL, {label: f" {word}" for label, word in WORDS.items()})
+    batch = peer.encode(texts, ["ab"[i % 2] for i in range(len(texts))], wording)
+    return lambda: peer.train_step(batch)
+
+
+def num_body_parameters(backbone: Backbone) -> int:
+    """Parameters outside the embedding table: what each live token is multiplied with."""
+    table = backbone.model.get_input_embeddings().weight
+    return sum(parameter.numel() for parameter in backbone.model.parameters()) - table.numel()
+
+
+def step_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """ptune's step against PEFT's, documented and best hand; in front too where the soft tokens stand behind."""
+    backbone = ptune.load_backbone(case["backbone"])
+    texts = random_texts(backbone, case["text"], case["batch"])
+    ours, num_live = our_step(backbone, texts, case["soft"], case["placement"])
+    cases = {"ptune": ours}
+    if case["placement"] == "behind":
+        cases["ptune_in_front"] = our_step(backbone, texts, case["soft"], "front")[0]
+    for hand in case.get("hands", ["documented", "best_hand"]):
+        cases[hand] = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], hand, 0), texts)
+    seconds = alternate(cases, repeats)
+    middle, peak = medians(seconds), matrix_peak()
+    flops = 4 * num_body_parameters(backbone) * num_live
+    return {
+        "ratio": {name: round(value / middle["ptune"], 2) for name, value in middle.items() if name != "ptune"},
+        "same_placement_ratio": {
+            hand: round(middle[hand] / middle["ptune_in_front"], 2) for hand in ("documented", "best_hand") if hand in middle
+        }
+        if "ptune_in_front" in middle
+        else None,
+        "seconds": seconds,
+        "live_tokens": num_live,
+        "matrix_peak_gflops": round(peak, 1),
+        "share_of_peak": round(flops / middle["ptune"] / 1e9 / peak, 3),
+    }
+
+
+def candidates_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """J candidates at once against one, against PEFT as documented, and against the matrix peak of the same minute."""
+    backbone = ptune.load_backbone(case["backbone"])
+    texts = random_texts(backbone, case["text"], case["batch"])
+    together, num_live = our_step(backbone, texts, case["soft"], "behind", case["candidates"])
+    square = torch.randn(2048, 2048)
+    cases: dict[str, Callable[[], object]] = {
+        "together": together,
+        "alone": our_step(backbone, texts, case["soft"], "behind")[0],
+        "product": lambda: square @ square,
+    }
+    if case.get("peer", True):
+        cases["documented"] = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], "documented", 0), texts)
+    seconds = alternate(cases, repeats)
+    middle = medians(seconds)
+    each = middle["together"] / case["candidates"]
+    peak = 2 * 2048**3 / middle["product"] / 1e9
+    return {
+        "seconds_per_candidate": round(each, 4),
+        "ratio_to_alone": round(middle["alone"] / each, 2),
+        "ratio": {"documented": round(middle["documented"] / each, 2)} if "documented" in middle else {},
+        "seconds": seconds,
+        "live_tokens": num_live,
+        "matrix_peak_gflops": round(peak, 1),
+        "share_of_peak": round(4 * num_body_parameters(backbone) * num_live / middle["together"] / 1e9 / peak, 3),
+    }
+
+
+def memory_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """Peak memory of a training step, each side in a fresh process with its weights loaded and one step made."""
+    sides = {}
+    for side in ("ptune", "documented", "best_hand"):
+        command = [sys.executable, __file__, json.dumps({**case, "side": side})]
+        sides[side] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    whole = {side: round(one["before_mb"] + one["growth_mb"]) for side, one in sides.items()}
+    return {
+        "whole_process_mb": whole,
+        "sides": sides,
+        "share_of": {side: round(whole["ptune"] / whole[side], 3) for side in ("documented", "best_hand")},
+    }
+
+
+def _memory_side(case: dict[str, Any]) -> dict[str, float]:
+    backbone = ptune.load_backbone(case["backbone"])
+    texts = random_texts(backbone, case["text"], case["batch"])
+    if case["side"] == "ptune":
+        step = our_step(backbone, texts, case["soft"], case["placement"])[0]
+    else:
+        del backbone
+        step = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], case["side"], 0), texts)
+    step()
+    before = rss_mb()
+    return {"before_mb": before, "growth_mb": peak_memory(step)}
+
+
+def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """Seconds of training until the accuracy that PEFT's best hand reaches, at its best of three learning rates.
+
+    Accuracy is taken on the same validation rows for both; the clocks count training (ptune's: computing contexts, taking out
+    the prior, steps), not the looks. PEFT's rate is chosen by the accuracy that it ends with, then by its time.
+    """
+    backbone = ptune.load_backbone(case["backbone"])
+    labels = LabelSet(tuple(case["words"]))
+    rows = sample_shots(read_examples(case["train"], require_label=True), case["shots"], seed=1, labels=labels)
+    judged = read_examples(case["validation"], require_label=True)[: case["rows"]]
+    peer = build_peer(str(folder_of(case["backbone"])), case["soft"], "best_hand", 0)
+    wording = Wording(case["prefix"], case["tail"], {label: case["space"] + word for label, word in case["words"].items()}, 128)
+    pairs = [[(row.fields["text"], row.label) for row in some] for some in (rows, judged)]
+    runs = {
+        rate: peer.fit(
+            pairs[0], case["steps"], rate, validation=pairs[1], wording=wording, evaluate_every=case["every"], seed=1
+        )
+        for rate in case["rates"]
+    }
+    best_rate = max(runs, key=lambda rate: (max(look["accuracy"] for look in runs[rate]), -runs[rate][-1]["loss"]))
+    target = max(look["accuracy"] for look in runs[best_rate])
+    theirs = next(look["train_seconds"] for look in runs[best_rate] if look["accuracy"] >= target)
+    looks = _our_looks(backbone, case, rows, judged)
+    reached = next((look for look in looks if look["accuracy"] >= target), None)
+    return {
+        "target_accuracy": target,
+        "peft_rate": best_rate,
+        "peft_seconds": round(theirs, 2),
+        "ptune_seconds": None if reached is None else round(reached["seconds"], 2),
+        "ratio": None if reached is None else round(theirs / reached["seconds"], 1),
+        "ptune_best_accuracy": max(look["accuracy"] for look in looks),
+        "ptune_looks": looks,
+        "peft_looks": {str(rate): run for rate, run in runs.items()},
+    }
+
+
+def _our_looks(backbone: Backbone, case: dict[str, Any], rows: Any, judged: Any) -> list[dict[str, float]]:
+    """Accuracy and training seconds after contexts and prior, then every few steps."""
+    template = f"{case['prefix']}{{text}}{{soft:{case['soft']}}}{case['tail']}{{mask}}"
+    clock, looks = 0.0, []
+    started = time.perf_counter()
+    model = PromptModel.build(
+        backbone=backbone,
+        template=template,
+        labels=case["words"],
+        method={"name": "p-tuning", **case.get("method", {})},
+        max_length=128,
+        seed=1,
+    )
+    kept = model.prepare(rows, keep_context=True)
+    model.prior.copy_(log_prior(model.scores(kept)))
+    clock += time.perf_counter() - started
+    validation = model.prepare(judged, keep_context=True)
+    truth = torch.tensor(validation.labels)
+
+    def look(step: int) -> None:
+        accuracy = (model.scores(validation).argmax(1) == truth).float().mean().item()
+        looks.append({"step": step, "accuracy": accuracy, "seconds": clock})
+
+    look(0)
+    optimiser = torch.optim.AdamW(model.parameter_groups())
+    for step in range(1, case["steps"] + 1):
+        started = time.perf_counter()
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(step))[:8].tolist()
+        model(model.batch(kept, order)).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        clock += time.perf_counter() - started
+        if step % case["every"] == 0:
+            look(step)
+    return looks
+
+
+if __name__ == "__main__":
+    print(json.dumps(_memory_side(json.loads(sys.argv[1]))))
