@@ -16,6 +16,7 @@ HEAVY = ("torch", "transformers", "accelerate", "datasets", "pyarrow")
 LIGHT_COMMANDS = (
     ["--help"],
     ["train", "--help"],
+    ["plan", "--help"],
     ["models", "list"],
     ["runs", "list", "."],
     ["template", "list"],
@@ -53,7 +54,7 @@ def test_the_program_ends_with_the_exit_code(tmp_path: Path) -> None:
 def test_help_names_every_verb(ptune: Run) -> None:
     ran = ptune("--help")
     assert ran.code == 0 and not ran.err
-    for verb in ("init", "train", "evaluate", "predict", "inspect", "data", "template", "models", "runs", "doctor"):
+    for verb in ("init", "plan", "train", "evaluate", "predict", "inspect", "data", "template", "models", "runs", "doctor"):
         assert f"\n  {verb} " in ran.out
     assert ptune().out == ran.out
 

@@ -20,6 +20,7 @@ from ptune.cli.doctor import doctor
 from ptune.cli.evaluate import evaluate
 from ptune.cli.init import init
 from ptune.cli.inspect import inspect
+from ptune.cli.plan import plan
 from ptune.cli.predict import predict
 from ptune.cli.train import train
 from ptune.errors import PtuneError
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, train, evaluate, predict, inspect):
+for _verb in (init, plan, train, evaluate, predict, inspect):
     app.command()(_verb)
 for _group, _help in (
     (data, "Look at data."),

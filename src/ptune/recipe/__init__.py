@@ -2,9 +2,11 @@
 
 from ptune.recipe.check import TemplateCheck, check_recipe
 from ptune.recipe.fit import Splits, build_model, fit, read_splits, run
+from ptune.recipe.plan import Plan, plan_recipe
 from ptune.recipe.recipe import Recipe, parse_override, read_recipe
 
 __all__ = [
+    "Plan",
     "Recipe",
     "Splits",
     "TemplateCheck",
@@ -12,6 +14,7 @@ __all__ = [
     "check_recipe",
     "fit",
     "parse_override",
+    "plan_recipe",
     "read_recipe",
     "read_splits",
     "run",

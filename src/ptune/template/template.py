@@ -131,6 +131,19 @@ class Template:
             remaining[-1] = Text(remaining[-1].text.rstrip())
         return Template(tuple(remaining))
 
+    def with_soft_behind(self) -> "Template":
+        """Returns the template with all learned tokens behind the last field that stands in front of the mask.
+
+        What surrounds the place that they leave closes up as in `without_soft`.
+        """
+        last = max((i for i, node in enumerate(self.before_mask()) if isinstance(node, Field)), default=-1)
+        front = self.nodes[: last + 1]
+        moved = tuple(node for node in front if isinstance(node, Soft))
+        if not moved:
+            return self
+        bare = Template(tuple(Soft() if isinstance(node, Soft) else node for node in front)).without_soft()
+        return Template((*bare.nodes, *moved, *self.nodes[last + 1 :]))
+
     def word_prefix(self, word: str) -> str:
         """The white space that a label word gets in front when it fills the first mask.
 
