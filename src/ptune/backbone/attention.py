@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ptune.errors import BackboneError
-from ptune.inputs import Context, Live
+from ptune.inputs import Context, Live, StoredContext
 
 __all__ = ["IMPLEMENTATION", "AttentionPlan", "KeysTaken", "register"]
 
@@ -54,7 +54,7 @@ class AttentionPlan:
     """
 
     live: Live
-    contexts: tuple[Context, ...] = ()
+    contexts: tuple[Context | StoredContext, ...] = ()
     num_candidates: int = 1
     keep: dict[int, tuple[Tensor, Tensor]] | None = None
     needed: Tensor | None = None
@@ -115,7 +115,7 @@ class AttentionPlan:
     def _whole(self) -> "AttentionPlan":
         return replace(self, needed=None, _bias={}, _folded={})
 
-    def _sees_context(self, context: Context, window: int | None) -> Tensor:
+    def _sees_context(self, context: Context | StoredContext, window: int | None) -> Tensor:
         sees = context.mask[:, None, :]
         if window is not None:
             sees = sees & (self._rows(self.live.positions)[:, :, None] - context.positions[:, None, :] < window)
@@ -170,15 +170,16 @@ def _attend(
     folded = _fold(query * (head_size**-0.5 if scaling is None else scaling), num_kv, num_candidates)
     key, value = (one.reshape(num_rows * num_kv * num_candidates, -1, head_size) for one in (key, value))
     to_live = folded.reshape(len(key), -1, head_size) @ key.transpose(1, 2)
-    scores = [folded @ context.keys[layer].transpose(-1, -2) for context in plan.contexts]
+    given = [context.layer(layer) for context in plan.contexts]
+    scores = [folded @ keys.transpose(-1, -2) for keys, _ in given]
     scores.append(to_live.view(num_rows, num_kv, -1, key.shape[1]))
     shape = (num_rows, num_kv, num_heads // num_kv * num_candidates, length)
     biased = [one.view(*shape, -1) + bias for one, bias in zip(scores, plan.bias(sliding_window, query.dtype), strict=True)]
     weights = torch.softmax(biased[0] if len(biased) == 1 else torch.cat(biased, -1), -1).flatten(2, 3)
     *to_contexts, to_live = torch.split(weights, [one.shape[-1] for one in biased], -1)
     mixed = (to_live.reshape(len(key), -1, key.shape[1]) @ value).view(num_rows, num_kv, -1, head_size)
-    for context, part in zip(plan.contexts, to_contexts, strict=True):
-        mixed = mixed + part @ context.values[layer]
+    for (_, values), part in zip(given, to_contexts, strict=True):
+        mixed = mixed + part @ values
     return _unfold(mixed, num_heads, num_candidates, length), None
 
 

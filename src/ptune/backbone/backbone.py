@@ -19,7 +19,7 @@ from ptune.backbone.attention import IMPLEMENTATION, AttentionPlan, register
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
 from ptune.backbone.trial import fuse_layers, narrows_last_layer, takes_contexts
 from ptune.errors import BackboneError, notice
-from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Reads, Tokens
+from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Reads, StoredContext, Tokens
 
 __all__ = ["Backbone"]
 
@@ -74,7 +74,7 @@ class Backbone:
         self,
         live: Live,
         prompt: PromptState,
-        contexts: Sequence[Context] = (),
+        contexts: Sequence[Context | StoredContext] = (),
         *,
         keep: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "R S D"]:
@@ -96,7 +96,7 @@ class Backbone:
         live: Live,
         prompt: PromptState,
         reads: Reads,
-        contexts: Sequence[Context] = (),
+        contexts: Sequence[Context | StoredContext] = (),
         decoder: DecoderRows | None = None,
     ) -> Float[Tensor, "*J U D"]:
         """Final hidden states at the places that are read, and as little else as can be.
@@ -130,7 +130,7 @@ class Backbone:
         self,
         live: Live,
         prompt: PromptState,
-        contexts: Sequence[Context],
+        contexts: Sequence[Context | StoredContext],
         *,
         keep: dict[int, tuple[Tensor, Tensor]] | None = None,
         needed: Tensor | None = None,

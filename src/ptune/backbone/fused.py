@@ -48,7 +48,7 @@ class FusedLayer:
 
     def __call__(self, hidden: Tensor, plan: AttentionPlan, cos: Tensor, sin: Tensor) -> Tensor:
         """[R, J * S, D] -> the same; zeros but for the needed tokens if this is the last layer of a plan that names some."""
-        learned = [part[self.index] for one in plan.contexts for part in (one.keys, one.values)]
+        learned = [part for one in plan.contexts if one.learns for part in one.layer(self.index)]
         out: Tensor = _Step.apply(hidden, self, plan, cos, sin, *learned)  # type: ignore[no-untyped-call]
         return out
 
@@ -180,7 +180,7 @@ class _Run:
         q = rotate(q, self._narrow_rows(self.cos), self._narrow_rows(self.sin))
         look = self._look(q.shape[2] // k.shape[2], k.shape[2])
         q, k, v = look.fold(q), look.fold_keys(k), look.fold_keys(v)
-        contexts = self._contexts(k.shape[0] // look.num_candidates)
+        contexts = self._contexts(len(k) // look.num_candidates)
         mixed, weights = look.forward(q, k, v, contexts)
         o = attention.o_proj(look.unfold(mixed, num_rows))
         x2, r_o = self._added(0, o, x_q)
@@ -192,7 +192,7 @@ class _Run:
         if is_saving:
             if fused.after is None:
                 o = m = None
-            self.saved = (x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look)
+            self.saved = (x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look, contexts)
         if self.places is None:
             return y.view(self.shape)
         return hidden.new_zeros(self.shape).scatter_(1, self._index(width), y.view(num_rows, -1, width))
@@ -200,7 +200,7 @@ class _Run:
     def backward(self, grad: Tensor, *, needs_hidden: bool, needs_contexts: bool) -> tuple[Tensor | None, list[Tensor | None]]:
         fused, num_rows, width = self.fused, self.shape[0], self.shape[2]
         attention, mlp = fused.layer.self_attn, fused.layer.mlp
-        x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look = self.saved
+        x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look, contexts = self.saved
         dy = grad.reshape(-1, width) if self.places is None else grad.gather(1, self._index(width)).view(-1, width)
         dm = dy if fused.after is None else fused.after[1].backward(dy, m, r_m)
         dg, du = fused.gate.backward(dm @ mlp.down_proj.weight, g, u)
@@ -208,7 +208,6 @@ class _Run:
         dx2 = fused.before[1].backward(dn2, x2, r2, onto=dy)
         do = dx2 if fused.after is None else fused.after[0].backward(dx2, o, r_o)
         dmixed = look.fold((do @ attention.o_proj.weight).view(num_rows, -1, q0.shape[2], self.head_size))
-        contexts = self._contexts(k.shape[0] // look.num_candidates)
         dq, dk, dv, learned = look.backward(dmixed, weights, q, k, v, contexts, needs_contexts)
         d_learned: list[Tensor | None] = [None] * len(self.learned)
         if needs_contexts:
@@ -240,11 +239,16 @@ class _Run:
 
     def _contexts(self, num_keys: int) -> list[tuple[Tensor, Tensor]]:
         """Keys and values [R * H_kv, L, K] of each context; one that all rows share is spread over them."""
-        parts = [one.expand(self.shape[0], *one.shape[1:]).reshape(num_keys, *one.shape[2:]) for one in self.learned]
-        return list(zip(parts[::2], parts[1::2], strict=True))
+        learned = iter(zip(self.learned[::2], self.learned[1::2], strict=True))
+        pairs = [next(learned) if one.learns else one.layer(self.fused.index) for one in self.plan.contexts]
+
+        def spread(one: Tensor) -> Tensor:
+            return one.expand(self.shape[0], *one.shape[1:]).reshape(num_keys, *one.shape[2:])
+
+        return [(spread(keys), spread(values)) for keys, values in pairs]
 
     def _of_contexts(self, learned: list[tuple[Tensor, Tensor]]) -> list[Tensor | None]:
-        flat = [part for pair in learned for part in pair]
+        flat = [part for pair, one in zip(learned, self.plan.contexts, strict=True) if one.learns for part in pair]
         out: list[Tensor | None] = []
         for grad, one in zip(flat, self.learned, strict=True):
             whole = grad.view(self.shape[0], *one.shape[1:])

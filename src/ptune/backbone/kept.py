@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ptune.backbone.backbone import Backbone
-from ptune.inputs import Context, Live, PromptState, pad_rows
+from ptune.inputs import Context, Live, PromptState, StoredContext, pad_rows
 
 __all__ = ["ContextType", "KeptContexts", "LeadContexts", "context_bytes"]
 
@@ -73,21 +73,17 @@ class KeptContexts:
         """Bytes that did not fit into the memory given."""
         return self._file_at * self._dtype.itemsize
 
-    def context(self, prefixes: Sequence[Sequence[int]]) -> Context | None:
+    def context(self, prefixes: Sequence[Sequence[int]]) -> StoredContext | None:
         """The context of a batch of texts, right-padded; None where no text has one. Texts not seen before are computed."""
         keys = [tuple(ids) for ids in prefixes]
         self._compute(sorted({ids for ids in keys if ids and ids not in self._stored}, key=lambda ids: (len(ids), ids)))
         longest = max(map(len, keys))
         if longest == 0:
             return None
-        _, layers, heads, _, size = next(self._stored[ids] for ids in keys if ids).shape
-        both = torch.empty(2, layers, len(keys), heads, longest, size, dtype=self._backbone.dtype, device=self._backbone.device)
-        for row, ids in enumerate(keys):
-            both[:, :, row, :, len(ids) :] = 0
-            if ids:
-                both[:, :, row, :, : len(ids)] = self._stored[ids]
         steps = torch.arange(longest).expand(len(keys), -1)
-        return Context(both[0], both[1], steps < torch.tensor([len(ids) for ids in keys])[:, None], steps)
+        mask = steps < torch.tensor([len(ids) for ids in keys])[:, None]
+        like = torch.empty(0, dtype=self._backbone.dtype, device=self._backbone.device)
+        return StoredContext(tuple(self._stored[ids] if ids else None for ids in keys), mask, steps, like)
 
     def _compute(self, prefixes: Sequence[tuple[int, ...]]) -> None:
         at = 0

@@ -6,7 +6,18 @@ from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_ou
 from ptune.inputs.merge import Merged, merge
 from ptune.inputs.soft import SoftLayout, soft_layout
 from ptune.inputs.tokens import Tokens
-from ptune.inputs.types import BackboneKind, BackboneSpec, Batch, Context, DecoderRows, Encoded, Live, PromptState, Reads
+from ptune.inputs.types import (
+    BackboneKind,
+    BackboneSpec,
+    Batch,
+    Context,
+    DecoderRows,
+    Encoded,
+    Live,
+    PromptState,
+    Reads,
+    StoredContext,
+)
 
 __all__ = [
     "AnswerWords",
@@ -23,6 +34,7 @@ __all__ = [
     "PromptState",
     "Reads",
     "SoftLayout",
+    "StoredContext",
     "Tokens",
     "encode",
     "lay_out_filled",

@@ -13,7 +13,7 @@ import torch
 
 from ptune.inputs.answers import AnswerWords, FillOrder
 from ptune.inputs.tokens import Tokens
-from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Live, Reads
+from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Live, Reads, StoredContext
 
 __all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "lead_length", "pad_rows", "trunk_start"]
 
@@ -99,7 +99,7 @@ def lay_out_words(
     labels: Sequence[int],
     index: Sequence[int],
     order: FillOrder = "parallel",
-    contexts: Sequence[Context] = (),
+    contexts: Sequence[Context | StoredContext] = (),
     skip: Sequence[int] | None = None,
     padding_side: PaddingSide = "right",
     has_types: bool = False,
@@ -156,7 +156,7 @@ def lay_out_pooled(
     *,
     labels: Sequence[int],
     index: Sequence[int],
-    contexts: Sequence[Context] = (),
+    contexts: Sequence[Context | StoredContext] = (),
     skip: Sequence[int] | None = None,
     padding_side: PaddingSide = "right",
     has_types: bool = False,

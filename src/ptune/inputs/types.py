@@ -8,6 +8,7 @@ K head size, U places read, W label words.
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -21,6 +22,7 @@ __all__ = [
     "Live",
     "PromptState",
     "Reads",
+    "StoredContext",
 ]
 
 BackboneKind = Literal["decoder", "encoder", "encoder-decoder"]
@@ -109,6 +111,64 @@ class Context:
     mask: Bool[Tensor, "R L"]
     positions: Int[Tensor, "R L"]
 
+    def layer(self, index: int) -> tuple[Float[Tensor, "R H L K"], Float[Tensor, "R H L K"]]:
+        """Keys and values of one layer."""
+        return self.keys[index], self.values[index]
+
+    @property
+    def learns(self) -> bool:
+        """Whether keys or values are learned."""
+        return self.keys.requires_grad or self.values.requires_grad
+
+
+@dataclass(frozen=True)
+class StoredContext:
+    """A `Context` of rows that lie apart in memory or in a file, put together a layer at a time when that layer wants it.
+
+    Args:
+        rows: for each row [2, N, H_kv, L_r, K], keys and values without padding, or None for a row without a context.
+        mask, positions: as in `Context`.
+        like: an empty tensor of the number type and device that layers compute in.
+    """
+
+    rows: tuple[Float[Tensor, "2 N H _ K"] | None, ...]
+    mask: Bool[Tensor, "R L"]
+    positions: Int[Tensor, "R L"]
+    like: Tensor
+
+    learns = False
+
+    def layer(self, index: int) -> tuple[Float[Tensor, "R H L K"], Float[Tensor, "R H L K"]]:
+        """Keys and values of one layer, right-padded."""
+        both = self._stacked([None if row is None else row[:, index] for row in self.rows])
+        return both[0], both[1]
+
+    @property
+    def keys(self) -> Float[Tensor, "N R H L K"]:
+        """Of all layers at once."""
+        return torch.stack([self.layer(index)[0] for index in range(self._num_layers)])
+
+    @property
+    def values(self) -> Float[Tensor, "N R H L K"]:
+        """Of all layers at once."""
+        return torch.stack([self.layer(index)[1] for index in range(self._num_layers)])
+
+    @property
+    def _num_layers(self) -> int:
+        return next(row.shape[1] for row in self.rows if row is not None)
+
+    def _stacked(self, rows: list[Tensor | None]) -> Tensor:
+        given = [row for row in rows if row is not None]
+        longest = self.mask.shape[1]
+        if len(given) == len(rows) and all(row.shape[2] == longest for row in given):
+            return torch.stack(given, 1).to(self.like)
+        heads, size = given[0].shape[1], given[0].shape[3]
+        both = self.like.new_zeros(2, len(rows), heads, longest, size)
+        for number, row in enumerate(rows):
+            if row is not None:
+                both[:, number, :, : row.shape[2]] = row
+        return both
+
 
 @dataclass(frozen=True)
 class DecoderRows:
@@ -191,5 +251,5 @@ class Batch:
     index: tuple[int, ...] = field(default=())
     decoder: DecoderRows | None = None
     pool: Float[Tensor, "R S"] | None = None
-    contexts: tuple[Context, ...] = ()
+    contexts: tuple[Context | StoredContext, ...] = ()
     rows: tuple[Encoded, ...] = ()

@@ -23,6 +23,7 @@ from ptune.inputs import (
     FillOrder,
     PoolKind,
     SoftLayout,
+    StoredContext,
     lay_out_pooled,
     lay_out_words,
     lead_length,
@@ -109,7 +110,12 @@ class BatchedRows(nn.Module, ABC):
         return self.lay_out(prepared, index, contexts=contexts, skip=skip)
 
     def lay_out(
-        self, prepared: Prepared, index: Sequence[int], *, contexts: Sequence[Context] = (), skip: Sequence[int] | None = None
+        self,
+        prepared: Prepared,
+        index: Sequence[int],
+        *,
+        contexts: Sequence[Context | StoredContext] = (),
+        skip: Sequence[int] | None = None,
     ) -> Batch:
         """As `batch`, with the contexts and each row's number of tokens in them decided already."""
         rows = [prepared.encoded[i] for i in index]
@@ -129,7 +135,7 @@ class BatchedRows(nn.Module, ABC):
 
     def _contexts(
         self, prepared: Prepared, rows: Sequence[Encoded], lead: tuple[int, Context] | None
-    ) -> tuple[tuple[Context, ...], list[int] | None]:
+    ) -> tuple[tuple[Context | StoredContext, ...], list[int] | None]:
         if prepared.contexts is not None:
             if prepared.contexts.fingerprint != self.backbone.fingerprint:
                 raise BackboneError("these rows' contexts were kept for another model", fix="prepare them with this one")
