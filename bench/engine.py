@@ -45,7 +45,7 @@ def main() -> None:
         if path.exists() or (options.only and name not in options.only) or (options.short and not case.get("short")):
             continue
         started = time.perf_counter()
-        repeats = 3 if options.short else case.get("repeats", 7)
+        repeats = 3 if options.short else case.get("repeats", 5)
         figures = KINDS[case["kind"]](case, repeats)
         command = f"python bench/engine.py {options.spec} --data DATA --out {options.out} --only {name}"
         shown = json.loads(json.dumps(case).replace(str(options.data), "$DATA"))
