@@ -4,6 +4,10 @@ AdamW moves every number by about its learning rate at each step, whatever the g
 their embeddings (root mean square after their own scaling: 0.06 in MiniLM, 0.13 in SmolLM2, larger in Gemma and T5), so a rate
 that is right for one is useless for another. Rule: a step moves a learned token by a fixed share of that size. The share is
 larger for encoders, which add position and segment to an embedding and normalise the sum before the first layer.
+
+The weights of a prompt encoder have one rate for all models, as its output is in units of the embeddings' size. No larger unit is
+needed for encoders, unlike a larger share: all weights of the last layer move at once, so that a step of 1e-3 moves a row by a
+tenth of that size in an MLP 384 wide. A unit of 15 made the loss of an LSTM on MiniLM fall more slowly at the same rate.
 """
 
 from ptune.inputs import BackboneSpec
@@ -23,5 +27,5 @@ def embedding_rate(spec: BackboneSpec) -> float:
 
 
 def encoder_scale(spec: BackboneSpec) -> float:
-    """What a prompt encoder's output is multiplied by: the embeddings' size, larger where rows have to move further."""
-    return EMBEDDING_SHARE[spec.kind] / EMBEDDING_SHARE["decoder"] * spec.embedding_rms
+    """What a prompt encoder's output is multiplied by: the embeddings' size, for every kind of backbone."""
+    return spec.embedding_rms
