@@ -14,6 +14,8 @@ ROWS = [
     ("sst2_smollm2", "", "SST-2", "SmolLM2-135M", "p-tuning"),
     ("zh_shopping_gemma", "", "zh_shopping_reviews", "Gemma 3 270M", "p-tuning"),
     ("sst2_minilm_encoders", "embedding", "SST-2", "MiniLM (masked)", "p-tuning"),
+    ("sst2_minilm_encoders", "mlp", "SST-2", "MiniLM (masked)", "p-tuning, `mlp`"),
+    ("sst2_minilm_encoders", "lstm", "SST-2", "MiniLM (masked)", "p-tuning, `lstm`"),
 ]
 HEADS = {
     "README.md": (

@@ -46,6 +46,7 @@ class Backbone:
         self.tokens = Tokens(tokenizer, self.kind, text_start, start)
         self.text_start = text_start
         self._is_checkpointing = False
+        self.is_quantised = False
         self._use_own_attention()
         self._trunk = model.get_encoder() if self.kind == "encoder-decoder" else model.base_model
         self._accepted = frozenset(inspect.signature(self._trunk.forward).parameters)

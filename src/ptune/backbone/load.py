@@ -18,10 +18,10 @@ from ptune.errors import BackboneError, notice
 
 __all__ = ["BackboneLike", "DType", "load_backbone"]
 
-DType = Literal["fp32", "bf16"]
+DType = Literal["fp32", "bf16", "int8"]
 BackboneLike = str | Path | Backbone | tuple[Any, Any]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 
 
 def load_backbone(
@@ -35,7 +35,7 @@ def load_backbone(
 
     Args:
         source: a name of `ptune models list`, a folder, a .gguf file, a hub id, a `Backbone`, or (model, tokenizer).
-        dtype: number type of the weights.
+        dtype: number type of the weights; int8 is for predictions on a CPU.
         device: `auto` (cuda, mps, else cpu) or a torch device.
         text_start: the token plain text starts with; None takes the catalogue's or the tokenizer's.
 
@@ -49,7 +49,7 @@ def load_backbone(
         name = getattr(model.config, "_name_or_path", "") or type(model).__name__
         return Backbone(model, tokenizer, name=name, text_start=text_start)
     if dtype not in _DTYPES:
-        raise BackboneError(f"{dtype!r} is no number type ptune loads", where="dtype", fix="use fp32 or bf16")
+        raise BackboneError(f"{dtype!r} is no number type ptune loads", where="dtype", fix="use fp32, bf16 or int8")
     name = str(source)
     known = catalogue().get(name)
     folder = _folder(name)
@@ -57,7 +57,12 @@ def load_backbone(
     model, tokenizer = _from_pretrained(folder, name, _DTYPES[dtype])
     if name not in catalogue() and Path(name).expanduser().exists():
         name = str(Path(name).expanduser().resolve())  # a bundle must find it from any folder
-    return Backbone(model.to(_device(device)), tokenizer, name=name, text_start=start)
+    loaded = Backbone(model.to(_device(device)), tokenizer, name=name, text_start=start)
+    if dtype != "int8":
+        return loaded
+    from ptune.backbone.quantised import quantise
+
+    return quantise(loaded)
 
 
 def _folder(name: str) -> str:

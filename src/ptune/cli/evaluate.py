@@ -28,6 +28,7 @@ def evaluate(
     encoding: Encoding = None,
     split: Split = None,
     backbone: BackboneName = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Judge it with int8 weights too, and say what they cost.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a trained task on labelled rows."""
@@ -35,11 +36,16 @@ def evaluate(
 
     renamed = columns_of(columns)
     task = load(bundle, backbone=backbone)
-    report = task.judge(labelled_rows(task, data, label=label, columns=renamed, encoding=encoding, split=split))
+    examples = labelled_rows(task, data, label=label, columns=renamed, encoding=encoding, split=split)
+    report = task.judge(examples)
+    rounded = load(bundle, backbone=backbone, dtype="int8").judge(examples) if int8 else None
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() if rounded is None else {**report.to_dict(), "int8": rounded.to_dict()})
         return
     print(report)
     rows = [["true \\ predicted", *report.labels]]
     rows += [[name, *map(str, counts)] for name, counts in zip(report.labels, report.confusion, strict=True)]
     print(f"\n{table(rows)}")
+    if rounded is not None:
+        change = rounded.accuracy - report.accuracy
+        print(f"\nint8 weights: accuracy {rounded.accuracy:.3f} ({change:+.3f})")

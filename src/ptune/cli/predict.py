@@ -56,6 +56,7 @@ def predict(
     columns: Columns = None,
     encoding: Encoding = None,
     backbone: BackboneName = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Use int8 weights: faster on many CPUs; see evaluate --int8.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Label texts."""
@@ -66,7 +67,7 @@ def predict(
     _check_output(out, texts)
     fields = Template.parse(read_bundle(bundle).card["task"]["template"]).field_names
     given = _input(texts, fields, columns_of(columns), encoding)
-    task = load(bundle, backbone=backbone)
+    task = load(bundle, backbone=backbone, dtype="int8" if int8 else "fp32")
     results = _results(task.stream, given.rows)
     if out is not None:
         _write(out, results, given.columns, task.labels, as_json=as_json)

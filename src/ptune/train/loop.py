@@ -96,8 +96,10 @@ def train(
         listeners: called after every step and look.
 
     Raises:
-        TrainError: no rows, nothing to learn, candidates to choose from but nothing to choose by, or a loss that is no number.
+        TrainError: int8 weights, no rows, nothing to learn, candidates but nothing to choose one by, a loss that is no number.
     """
+    if model.backbone.is_quantised:
+        raise TrainError("int8 weights pass no gradients", where="dtype", fix="train in fp32 and predict in int8")
     if not len(rows):
         raise TrainError("there are no training rows", where="train")
     num_steps = settings.num_steps(len(rows))

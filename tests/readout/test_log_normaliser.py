@@ -1,0 +1,41 @@
+"""The normaliser in chunks, with its gradient worked out on the way, against autograd over all logits."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptune.readout import scoring
+from ptune.readout.scoring import log_normaliser
+
+
+@pytest.mark.parametrize("logits_per_chunk", [1, 40, 1 << 24])
+@pytest.mark.parametrize("has_cap", [False, True])
+@pytest.mark.parametrize("learns_output", [False, True])
+def test_values_and_gradients(
+    logits_per_chunk: int, has_cap: bool, learns_output: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_LOGITS_PER_CHUNK", logits_per_chunk)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(7, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(11, 5, generator=generator, dtype=torch.float64).requires_grad_(learns_output)
+
+    def logits(states: Tensor, columns: Tensor | None) -> Tensor:
+        out = states @ (weight if columns is None else weight[columns]).T
+        return 3 * torch.tanh(out / 3) if has_cap else out
+
+    direction = torch.randn(7, generator=generator, dtype=torch.float64)
+    wanted = [hidden, weight] if learns_output else [hidden]
+    mine = log_normaliser(hidden, logits)
+    own = torch.logsumexp(logits(hidden, None), -1)
+    torch.testing.assert_close(mine, own)
+    got, expected = (torch.autograd.grad((value * direction).sum(), wanted) for value in (mine, own))
+    torch.testing.assert_close(got, expected)
+
+
+def test_no_logits_stay_in_memory() -> None:
+    """What the graph keeps is [U, D], whatever the vocabulary."""
+    hidden = torch.randn(64, 4).requires_grad_()
+    weight = torch.randn(5000, 4)
+    value = log_normaliser(hidden, lambda states, columns: states @ (weight if columns is None else weight[columns]).T)
+    assert value.grad_fn is not None
+    assert [tuple(one.shape) for one in value.grad_fn.saved_tensors] == [(64, 4)]
