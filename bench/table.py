@@ -5,6 +5,7 @@ python bench/table.py --check  # exits with 1 where a README is out of date
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -31,9 +32,47 @@ HEADS = {
     ),
 }
 
+SPEED = {
+    "README.md": "Speed, in fp32 on two CPU cores: {}. All figures: [docs/benchmarks.md](docs/benchmarks.md).",
+    "README.zh-CN.md": "速度（fp32，两个 CPU 核）：{}。全部数字见 [docs/benchmarks.md](docs/benchmarks.md)。",
+}
+SPEED_PARTS = {
+    "README.md": {
+        "step": "a training step on {model} (text of {text} tokens, {soft} learned ones) takes {seconds:.2f} s, {peft:.1f} times "
+        "less than `peft`'s prompt tuning as documented and {best:.1f} times less than its best hand",
+        "candidates": "{count} candidates at once take {seconds:.2f} s each",
+    },
+    "README.zh-CN.md": {
+        "step": "{model} 上一个训练步（文本 {text} 个词元，{soft} 个可学习词元）用 {seconds:.2f} 秒，比 `peft` 文档写法的提示微调快 {peft:.1f} 倍，"
+        "比其最佳用法快 {best:.1f} 倍",
+        "candidates": "同时训练 {count} 个候选时每个 {seconds:.2f} 秒",
+    },
+}
+
+
+def speed(readme: str) -> str:
+    """One sentence from the engine benchmark's JSON."""
+
+    def result(name: str) -> dict:
+        return json.loads((ROOT / "bench" / "results" / "engine" / f"{name}.json").read_text(encoding="utf-8"))
+
+    step, many = result("step_smollm2_128_5_behind"), result("candidates_8_smollm2_128_5")
+    spec, figures = step["spec"], step["figures"]
+    parts = SPEED_PARTS[readme]
+    first = parts["step"].format(
+        model="SmolLM2-135M",
+        text=spec["text"],
+        soft=spec["soft"],
+        seconds=statistics.median(figures["seconds"]["ptune"]),
+        peft=figures["ratio"]["documented"],
+        best=figures["ratio"]["best_hand"],
+    )
+    second = parts["candidates"].format(count=many["spec"]["candidates"], seconds=many["figures"]["seconds_per_candidate"])
+    return SPEED[readme].format(f"{first}; {second}" if readme == "README.md" else f"{first}；{second}")
+
 
 def table(readme: str) -> str:
-    """The table for one README."""
+    """The table for one README, and the sentence on speed under it."""
     note, head = HEADS[readme]
     lines = [note, "", f"| {head} |", "| " + " | ".join(["---"] * len(head.split("|"))) + " |"]
     for name, variant, data, model, method in ROWS:
@@ -46,7 +85,7 @@ def table(readme: str) -> str:
         trained = f"**{mean['accuracy']:.3f}** ({spread}{mean['num_seeds']})"
         cells = [data, model, method, str(run["train_rows"]), *figures, trained, f"{run['trained_parameters']:,}"]
         lines.append("| " + " | ".join([*cells, f"{mean['train_seconds']:.0f} s"]) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", speed(readme)])
 
 
 def main() -> int:
