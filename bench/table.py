@@ -38,13 +38,13 @@ SPEED = {
 }
 SPEED_PARTS = {
     "README.md": {
-        "step": "a training step on {model} (text of {text} tokens, {soft} learned ones) takes {seconds:.2f} s, {peft:.1f} times "
-        "less than `peft`'s prompt tuning as documented and {best:.1f} times less than its best hand",
+        "step": "a training step on {model} (text of {text} tokens, {soft} learned ones) takes {seconds:.2f} s, {peft:.1f} "
+        "times less than `peft`'s prompt tuning as documented and {best:.1f} times less than its best hand",
         "candidates": "{count} candidates at once take {seconds:.2f} s each",
     },
     "README.zh-CN.md": {
-        "step": "{model} 上一个训练步（文本 {text} 个词元，{soft} 个可学习词元）用 {seconds:.2f} 秒，比 `peft` 文档写法的提示微调快 {peft:.1f} 倍，"
-        "比其最佳用法快 {best:.1f} 倍",
+        "step": "{model} 上一个训练步（文本 {text} 个词元，{soft} 个可学习词元）用 {seconds:.2f} 秒，"
+        "比 `peft` 文档写法的提示微调快 {peft:.1f} 倍，比其最佳用法快 {best:.1f} 倍",
         "candidates": "同时训练 {count} 个候选时每个 {seconds:.2f} 秒",
     },
 }
