@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ptune.inputs import BackboneSpec, PromptState
 from ptune.prompt.initialise import InitConfig
 from ptune.prompt.method import PromptMethod, PromptSetup, needs_soft, register
-from ptune.prompt.rate import ENCODER_RATE, embedding_rate, encoder_scale
+from ptune.prompt.rate import embedding_rate, encoder_rate, encoder_scale
 
 __all__ = ["PTuning", "PTuningConfig", "PTuningEncoded"]
 
@@ -88,7 +88,7 @@ class PTuningEncoded(PromptMethod):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.register_buffer("start", start.clone())
-        self._scale = encoder_scale(spec)
+        self._scale, self._rate = encoder_scale(spec), encoder_rate(spec)
 
     def forward(self) -> PromptState:
         """[P, E] from the whole encoder; inference needs only this output."""
@@ -101,7 +101,7 @@ class PTuningEncoded(PromptMethod):
     @property
     def learning_rate(self) -> float:
         """See `prompt/rate.py`."""
-        return ENCODER_RATE
+        return self._rate
 
 
 def _build(config: PTuningConfig, setup: PromptSetup) -> PromptMethod:
