@@ -1,5 +1,7 @@
 """The short form of Llama-kind layers against the models' own layers: states and gradients, in double precision."""
 
+import copy
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,3 +117,30 @@ def test_weights_that_learn_are_left_to_autograd() -> None:
     states = backbone.read(live_rows(0), PromptState(), Reads(torch.tensor([0]), torch.tensor([3])))
     states.sum().backward()
     assert all(parameter.grad is not None for parameter in backbone.layers[0].parameters())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_a_copied_model_runs_on_its_own_weights(kind: str) -> None:
+    """As `tune: lm` copies a backbone that is in use: what the copy computes follows its own weights, norms included."""
+    backbone = build_backbone(kind)
+    reads = Reads(torch.tensor([0]), torch.tensor([LENGTH - 1]))
+    before = backbone.read(live_rows(0), PromptState(), reads)
+    copied = copy.deepcopy(backbone.model)
+    again = Backbone(copied, backbone.tokens.tokenizer, name="copy")
+    torch.testing.assert_close(again.read(live_rows(0), PromptState(), reads), before)
+    with torch.no_grad():
+        for name, parameter in copied.named_parameters():
+            if "norm" in name or "ln_" in name:
+                parameter.mul_(1.5)
+    changed = again.read(live_rows(0), PromptState(), reads)
+    assert (changed - before).abs().max() > 1e-3
+    fresh = Backbone(copied, backbone.tokens.tokenizer, name="fresh")
+    torch.testing.assert_close(fresh.read(live_rows(0), PromptState(), reads), changed)
+    torch.testing.assert_close(backbone.read(live_rows(0), PromptState(), reads), before, rtol=0, atol=0)
+
+
+def test_a_model_in_use_can_be_pickled() -> None:
+    backbone = build_backbone("llama")
+    assert backbone.reads_where_needed
+    again = pickle.loads(pickle.dumps(backbone.model))
+    assert all(layer.forward.fused.layer is layer for layer in again.model.layers)

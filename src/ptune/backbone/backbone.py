@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ptune.backbone.attention import IMPLEMENTATION, AttentionPlan, register
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
-from ptune.backbone.trial import fuse_layers, narrows_last_layer, takes_contexts
+from ptune.backbone.trial import fuse_layers, narrows_last_layer, own_forwards, takes_contexts
 from ptune.errors import BackboneError, notice
 from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Reads, StoredContext, Tokens
 
@@ -41,6 +41,7 @@ class Backbone:
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, text_start: str | None = None) -> None:
         self.model = model.eval().requires_grad_(False)
+        own_forwards(self.model)
         self.kind = kind_of(model)
         start = getattr(model.config, "decoder_start_token_id", None)
         self.tokens = Tokens(tokenizer, self.kind, text_start, start)

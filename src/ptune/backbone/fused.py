@@ -63,23 +63,38 @@ def fuse(layer: nn.Module, *, is_last: bool) -> bool:
     fused = _recognise(layer)
     if fused is None:
         return False
-    original: Callable[..., Any] = layer.forward
-
-    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        plan: AttentionPlan | None = kwargs.get("ptune_plan")
-        if plan is None or args or any(kwargs[name] is not None for name in kwargs if name not in _HARMLESS):
-            return original(hidden, *args, **kwargs)
-        if fused.layer.training or fused.layer.self_attn.q_proj.weight.requires_grad:  # recomputed, or trained
-            return original(hidden, *args, **kwargs)
-        return fused(hidden, plan if is_last else plan.whole(), *kwargs["position_embeddings"])
-
-    layer.forward = forward
+    layer.forward = _ShortForward(fused, layer.forward, is_last)
     return True
 
 
+@dataclass(frozen=True)
+class _ShortForward:
+    """A layer's forward: the short way where a call brings a plan, else the model's own. Copied with its layer.
+
+    Args:
+        fused: the layer's parts.
+        original: the model's own forward.
+        is_last: whether only the needed tokens are wanted.
+    """
+
+    fused: FusedLayer
+    original: Callable[..., Any]
+    is_last: bool
+
+    def __call__(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        plan: AttentionPlan | None = kwargs.get("ptune_plan")
+        if plan is None or args or any(kwargs[name] is not None for name in kwargs if name not in _HARMLESS):
+            return self.original(hidden, *args, **kwargs)
+        layer = self.fused.layer
+        if layer.training or layer.self_attn.q_proj.weight.requires_grad:  # recomputed, or trained
+            return self.original(hidden, *args, **kwargs)
+        return self.fused(hidden, plan if self.is_last else plan.whole(), *kwargs["position_embeddings"])
+
+
 def unfuse(layer: nn.Module) -> None:
-    """Takes the short way back."""
-    layer.__dict__.pop("forward", None)
+    """Takes the short way back, if there is one."""
+    if isinstance(layer.__dict__.get("forward"), _ShortForward):
+        del layer.__dict__["forward"]
 
 
 def _recognise(layer: Any) -> FusedLayer | None:

@@ -19,20 +19,27 @@ class Norm:
     """RMSNorm over the last axis: x * r * w, r = (mean(x^2) + eps)^-0.5.
 
     Args:
-        weight: what the normed input is multiplied by (Gemma's 1 + weight already added).
+        module: the transformers module, whose weight is read at each call.
+        shift: what is added to the weight (1 in Gemma).
         eps: as in the model.
     """
 
-    weight: Tensor
+    module: nn.Module
+    shift: float
     eps: float
 
     @staticmethod
     def of(module: nn.Module) -> "Norm":
         """From a Hugging Face module; Gemma's are told by their class."""
-        weight = module.weight
-        assert isinstance(weight, Tensor)
         eps: Any = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-        return Norm(weight.detach() + 1 if type(module).__name__.startswith("Gemma") else weight.detach(), float(eps))
+        return Norm(module, 1.0 if type(module).__name__.startswith("Gemma") else 0.0, float(eps))
+
+    @property
+    def weight(self) -> Tensor:
+        """What the normed input is multiplied by."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach() + self.shift if self.shift else weight.detach()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The normed input and r, which `backward` needs."""

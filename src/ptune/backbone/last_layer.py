@@ -7,7 +7,7 @@ first. The backbone tries it on a few tokens before it relies on it.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,20 +15,37 @@ from torch import Tensor, nn
 
 from ptune.backbone.attention import AttentionPlan, KeysTaken
 
-__all__ = ["read_where_needed"]
+__all__ = ["read_where_needed", "read_whole"]
 
 
 def read_where_needed(layer: nn.Module) -> None:
     """Makes a layer understand `AttentionPlan.needed`; without it, it stays as it was."""
-    original: Callable[..., Any] = layer.forward
+    layer.forward = _NarrowForward(layer.forward)
 
-    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+
+def read_whole(layer: nn.Module) -> None:
+    """Takes that back, if it was done."""
+    if isinstance(layer.__dict__.get("forward"), _NarrowForward):
+        del layer.__dict__["forward"]
+
+
+@dataclass(frozen=True)
+class _NarrowForward:
+    """A layer's forward in two calls where a plan names needed tokens. Copied with its layer.
+
+    Args:
+        original: the model's own.
+    """
+
+    original: Callable[..., Any]
+
+    def __call__(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         plan: AttentionPlan | None = kwargs.get("ptune_plan")
         if plan is None or plan.needed is None:
-            return original(hidden, *args, **kwargs)
+            return self.original(hidden, *args, **kwargs)
         taking = replace(plan, is_taking=True, _bias={}, _folded={})
         try:
-            original(hidden, *args, **{**kwargs, "ptune_plan": taking})
+            self.original(hidden, *args, **{**kwargs, "ptune_plan": taking})
         except KeysTaken as keys:
             taken = (keys.key, keys.value)
         reading = replace(plan, taken=taken, keep=None, _bias={}, _folded={})
@@ -36,11 +53,9 @@ def read_where_needed(layer: nn.Module) -> None:
         assert at is not None
         narrow = [_narrow(one, at, length) for one in args]
         narrow_kwargs = {name: _narrow(one, at, length) for name, one in kwargs.items()}
-        states: Tensor = original(_narrow(hidden, at, length), *narrow, **{**narrow_kwargs, "ptune_plan": reading})
+        states: Tensor = self.original(_narrow(hidden, at, length), *narrow, **{**narrow_kwargs, "ptune_plan": reading})
         index = at[:, :, None].expand(-1, -1, states.shape[2])
         return torch.zeros_like(hidden).scatter(1, index, states)
-
-    layer.forward = forward
 
 
 def _narrow(value: Any, at: Tensor, length: int) -> Any:

@@ -10,19 +10,26 @@ import torch
 from torch import Tensor
 
 from ptune.backbone.fused import fuse, unfuse
-from ptune.backbone.last_layer import read_where_needed
+from ptune.backbone.last_layer import read_where_needed, read_whole
 from ptune.errors import BackboneError
 from ptune.inputs import Context, Live, PromptState
 
 if TYPE_CHECKING:
     from ptune.backbone.backbone import Backbone
 
-__all__ = ["fuse_layers", "narrows_last_layer", "takes_contexts"]
+__all__ = ["fuse_layers", "narrows_last_layer", "own_forwards", "takes_contexts"]
 
 _FAILURES = (BackboneError, TypeError, ValueError, RuntimeError, AttributeError)
 _NUM_KEPT, _NUM_TOKENS = 3, 7
 _EXACT, _HALF, _ROUGH = 1e-4, 5e-2, 0.3
 """Largest error over largest value in fp32, in bf16, and where activations are rounded to int8 by the batch they are in."""
+
+
+def own_forwards(model: torch.nn.Module) -> None:
+    """Takes back what an earlier backbone of this model, or of one that it was copied from, left in its layers."""
+    for module in model.modules():
+        unfuse(module)
+        read_whole(module)
 
 
 def takes_contexts(backbone: "Backbone") -> bool:
