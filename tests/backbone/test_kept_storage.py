@@ -11,6 +11,7 @@ import ptune
 from ptune.backbone import KeptContexts, context_bytes
 from ptune.errors import BackboneError
 from ptune.model import PromptModel
+from ptune.train import TrainSettings, train
 from tiny import EXAMPLES, build_backbone, example, tiny_backbone
 
 TEMPLATE, WORDS = "{text}{soft:3} It was{mask}", {"yes": "great", "no": ["bad", "不喜欢"]}
@@ -48,11 +49,11 @@ def test_training_over_the_budget_has_the_same_losses(share: float) -> None:
         model.prepare(EXAMPLES, keep_context=True, memory=int(share * needed)),
     )
     assert (other.contexts.num_bytes_in_file > 0) == (share < 1)
-    settings = ptune.train.TrainSettings(steps=6, batch_size=2)
+    settings = TrainSettings(steps=6, batch_size=2)
     losses = []
     for rows in (plain, other):
         fresh = PromptModel.build(backbone=backbone, template=TEMPLATE, labels=WORDS)
-        losses.append(ptune.train.train(fresh, rows, settings, seed=3).losses)
+        losses.append(train(fresh, rows, settings, seed=3).losses)
     assert losses[0] == losses[1]
 
 

@@ -10,7 +10,7 @@ import ptune
 from ptune.model import PromptModel
 from ptune.prompt import CandidatePrompts, vary
 from ptune.recipe import Recipe, build_model, read_splits
-from ptune.train import TrainSettings, train
+from ptune.train import RunFolder, TrainSettings, train
 from tiny import KINDS, tiny_backbone
 
 ROWS = [
@@ -124,7 +124,7 @@ def test_a_resumed_run_of_candidates_has_the_same_losses(tmp_path: Path) -> None
         fit(tmp_path / "cut", validation=ROWS, evaluate_every=2, save_every=1, listeners=[stop])
     resumed = fit(tmp_path / "cut", validation=ROWS, evaluate_every=2, save_every=1, resume=True)
     first, second = (
-        [(event["step"], event["event"], event["loss"]) for event in ptune.train.RunFolder(tmp_path / name).events()]
+        [(event["step"], event["event"], event["loss"]) for event in RunFolder(tmp_path / name).events()]
         for name in ("whole", "cut")
     )
     assert first == second
