@@ -22,12 +22,12 @@ HEADS = {
     "README.md": (
         "Accuracy on the whole test file; mean over seeds, each with its own shots and no validation rows "
         "(deviation and number of seeds in brackets). *Prior out*: without the model's own preference among the label words. "
-        "*Untrained*: the prompt as it starts, prior out. Training time on two CPU cores.",
+        "*Untrained*: the prompt as it starts, prior out. Training time on two CPU cores (¹: on one, beside other work).",
         "data | model | method | labelled | zero-shot | prior out | untrained | **trained** | parameters | training",
     ),
     "README.zh-CN.md": (
         "整个测试文件上的准确率，多个随机种子的平均（括号内为标准差和种子数），每个种子各自抽样，不用验证集。*去先验*：去掉模型对标签词"
-        "自身的偏好。*未训练*：提示的初始状态（已去先验）。训练时间为两个 CPU 核。",
+        "自身的偏好。*未训练*：提示的初始状态（已去先验）。训练时间为两个 CPU 核（¹：一个核，机器同时有其他任务）。",
         "数据 | 模型 | 方法 | 标注数 | 零样本 | 去先验 | 未训练 | **训练后** | 参数 | 训练",
     ),
 }
@@ -84,7 +84,8 @@ def table(readme: str) -> str:
         spread = "" if mean["deviation"] is None else f"{mean['deviation']:.3f}, "
         trained = f"**{mean['accuracy']:.3f}** ({spread}{mean['num_seeds']})"
         cells = [data, model, method, str(run["train_rows"]), *figures, trained, f"{run['trained_parameters']:,}"]
-        lines.append("| " + " | ".join([*cells, f"{mean['train_seconds']:.0f} s"]) + " |")
+        one_core = " ¹" if ", 1 threads" in content["machine"] else ""
+        lines.append("| " + " | ".join([*cells, f"{mean['train_seconds']:.0f} s{one_core}"]) + " |")
     return "\n".join([*lines, "", speed(readme)])
 
 
