@@ -8,6 +8,8 @@ import pytest
 import ptune
 from ptune.backbone import entry, local_folder
 from ptune.errors import BackboneError
+from ptune.recipe import read_recipe
+from ptune.recipe import run as run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -28,10 +30,8 @@ def smollm2() -> ptune.Backbone:
 
 def test_the_demo_learns_on_smollm2_and_its_bundle_is_small(smollm2: ptune.Backbone, tmp_path: Path) -> None:
     data = ROOT / "examples" / "data" / "reviews_en"
-    recipe = ptune.recipe.read_recipe(
-        ROOT / "examples" / "reviews_en.yaml", {"shots": 8, "steps": 10, "test": None, "backbone": smollm2}
-    )
-    task = ptune.recipe.run(recipe)
+    recipe = read_recipe(ROOT / "examples" / "reviews_en.yaml", {"shots": 8, "steps": 10, "test": None, "backbone": smollm2})
+    task = run_recipe(recipe)
     training = task.facts["training"]
     assert training["last_loss"] < training["first_loss"]
     folder = task.save(tmp_path / "bundle")
@@ -53,6 +53,9 @@ def test_a_slice_of_the_committed_encoder_benchmark_replays() -> None:
     spec = {key: value for key, value in committed["spec"].items() if key not in ("seeds", "variants", "test")}
     spec |= {"train": str(SHARED / "data/sst2/train.jsonl"), "backbone": str(SHARED / "models/minilm-mlm")}
     task = ptune.fit(**spec, method={"name": "p-tuning", "encoder": "embedding"}, seed=1)
-    assert task.facts["training"]["last_loss"] == pytest.approx(run["training"]["last_loss"], rel=0.05)
+    first, last = run["training"]["first_loss"], run["training"]["last_loss"]
+    assert task.facts["training"]["first_loss"] == pytest.approx(first, rel=1e-3)
+    # The end is a small part of the start, and the last digits of a sum depend on the number of threads.
+    assert task.facts["training"]["last_loss"] == pytest.approx(last, abs=0.05 * first)
     test = ptune.read_examples(SHARED / "data/sst2/test.jsonl", require_label=True)[:400]
     assert task.judge(test).accuracy == pytest.approx(run["accuracy"], abs=0.08)
