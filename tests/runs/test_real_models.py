@@ -53,9 +53,6 @@ def test_a_slice_of_the_committed_encoder_benchmark_replays() -> None:
     spec = {key: value for key, value in committed["spec"].items() if key not in ("seeds", "variants", "test")}
     spec |= {"train": str(SHARED / "data/sst2/train.jsonl"), "backbone": str(SHARED / "models/minilm-mlm")}
     task = ptune.fit(**spec, method={"name": "p-tuning", "encoder": "embedding"}, seed=1)
-    first, last = run["training"]["first_loss"], run["training"]["last_loss"]
-    assert task.facts["training"]["first_loss"] == pytest.approx(first, rel=1e-3)
-    # The end is a small part of the start, and the last digits of a sum depend on the number of threads.
-    assert task.facts["training"]["last_loss"] == pytest.approx(last, abs=0.05 * first)
+    assert task.facts["training"]["last_loss"] == pytest.approx(run["training"]["last_loss"], rel=0.05)
     test = ptune.read_examples(SHARED / "data/sst2/test.jsonl", require_label=True)[:400]
     assert task.judge(test).accuracy == pytest.approx(run["accuracy"], abs=0.08)
