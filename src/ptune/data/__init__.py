@@ -11,8 +11,22 @@ from ptune.data.labels import check_labels, label_set, label_text
 from ptune.data.names import did_you_mean, listed, nearest
 from ptune.data.readers import Source, has_splits, load_splits, read_examples
 from ptune.data.sampling import fingerprint, hold_out, sample_shots
+from ptune.data.tags import (
+    OUTSIDE,
+    TagScheme,
+    TagSpan,
+    convert_tags,
+    may_follow,
+    tag_names,
+    tag_scheme,
+    tag_spans,
+    tag_types,
+    tags_of,
+    transitions,
+)
 
 __all__ = [
+    "OUTSIDE",
     "Conflict",
     "Description",
     "Example",
@@ -23,7 +37,10 @@ __all__ = [
     "Overlap",
     "Source",
     "SplitStats",
+    "TagScheme",
+    "TagSpan",
     "check_labels",
+    "convert_tags",
     "decode",
     "describe",
     "did_you_mean",
@@ -34,7 +51,14 @@ __all__ = [
     "label_text",
     "listed",
     "load_splits",
+    "may_follow",
     "nearest",
     "read_examples",
     "sample_shots",
+    "tag_names",
+    "tag_scheme",
+    "tag_spans",
+    "tag_types",
+    "tags_of",
+    "transitions",
 ]

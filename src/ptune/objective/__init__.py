@@ -1,6 +1,32 @@
-"""Losses, metrics and the report of an evaluation."""
+"""Losses, metrics and the report of an evaluation.
 
+Each kind of task has its report: a frozen dataclass with the name of its main figure (`metric`), the figure (`score`),
+`to_dict()` for JSON and `lines()` for people.
+"""
+
+from ptune.objective.labelsets import MultiLabelReport, label_set_report
 from ptune.objective.loss import classification_loss
+from ptune.objective.ordinal import OrdinalReport, ordinal_report
 from ptune.objective.report import ClassFigures, Report, report, wilson
+from ptune.objective.spans import SpanReport, SpanRule, answer_scores, span_report, span_rule
+from ptune.objective.tags import SpanFigures, TagReport, tag_report
 
-__all__ = ["ClassFigures", "Report", "classification_loss", "report", "wilson"]
+__all__ = [
+    "ClassFigures",
+    "MultiLabelReport",
+    "OrdinalReport",
+    "Report",
+    "SpanFigures",
+    "SpanReport",
+    "SpanRule",
+    "TagReport",
+    "answer_scores",
+    "classification_loss",
+    "label_set_report",
+    "ordinal_report",
+    "report",
+    "span_report",
+    "span_rule",
+    "tag_report",
+    "wilson",
+]
