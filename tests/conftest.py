@@ -7,7 +7,8 @@ import pytest
 
 # Before the first import of these rooms: every call in a test checks its shapes and types.
 jaxtyping.install_import_hook(
-    ["ptune.inputs", "ptune.prompt", "ptune.readout", "ptune.backbone", "ptune.objective", "ptune.model"], "typechecker.checked"
+    ["ptune.inputs", "ptune.prompt", "ptune.readout", "ptune.backbone", "ptune.objective", "ptune.decode", "ptune.model"],
+    "typechecker.checked",
 )
 
 

@@ -90,6 +90,11 @@ class Tokens:
             raise TemplateError(f"this model has no special token {token!r}", where="template", fix=f"it knows {known}")
         return (index,)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What a model wrote: token ids as text, special tokens left out, nothing tidied up."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
     def frequent_words(self, limit: int = 5000) -> list[int]:
         """Ids of the first `limit` whole words of the vocabulary; tokenizers number tokens roughly by frequency."""
         chosen: list[int] = []

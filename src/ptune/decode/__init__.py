@@ -1,0 +1,20 @@
+"""Writing text with a frozen model: the most probable one, beams or samples, with stop words, whole or piece by piece."""
+
+from ptune.decode.beams import search_beams
+from ptune.decode.lines import follow, write_lines
+from ptune.decode.settings import DecodeSettings, Written
+from ptune.decode.steps import CausalSteps, DecoderSteps, RecomputedSteps, Steps
+from ptune.decode.text import TextPieces
+
+__all__ = [
+    "CausalSteps",
+    "DecodeSettings",
+    "DecoderSteps",
+    "RecomputedSteps",
+    "Steps",
+    "TextPieces",
+    "Written",
+    "follow",
+    "search_beams",
+    "write_lines",
+]
