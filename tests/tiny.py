@@ -12,17 +12,29 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    ElectraConfig,
+    ElectraForMaskedLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     RobertaConfig,
     RobertaForMaskedLM,
     T5Config,
@@ -34,6 +46,7 @@ from ptune.data import Example
 
 __all__ = [
     "DECODERS",
+    "DEEP_KINDS",
     "ENCODERS",
     "ENCODER_DECODERS",
     "EXAMPLES",
@@ -247,6 +260,76 @@ def _roberta(tokenizer: PreTrainedTokenizerFast) -> Any:
     return RobertaForMaskedLM(config)
 
 
+def _electra(tokenizer: PreTrainedTokenizerFast) -> Any:
+    sizes = {**_BERT_SIZES, "embedding_size": 24}
+    return ElectraForMaskedLM(
+        ElectraConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, pad_token_id=0, **sizes)
+    )
+
+
+def _distilbert(tokenizer: PreTrainedTokenizerFast) -> Any:
+    config = DistilBertConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=POSITIONS,
+        dim=WIDTH,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=48,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    return DistilBertForMaskedLM(config)
+
+
+def _albert(tokenizer: PreTrainedTokenizerFast) -> Any:
+    sizes = {**_BERT_SIZES, "num_hidden_layers": 3, "embedding_size": 16}
+    return AlbertForMaskedLM(
+        AlbertConfig(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, pad_token_id=0, **sizes)
+    )
+
+
+def _modernbert(tokenizer: PreTrainedTokenizerFast) -> Any:
+    config = ModernBertConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=POSITIONS,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        global_attn_every_n_layers=2,
+        local_attention=SLIDING_WINDOW,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        cls_token_id=2,
+        sep_token_id=3,
+    )
+    return ModernBertForMaskedLM(config)
+
+
+def _deberta(tokenizer: PreTrainedTokenizerFast) -> Any:
+    sizes = {**_BERT_SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16}
+    config = DebertaV2Config(vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, pad_token_id=0, **sizes)
+    return DebertaV2ForMaskedLM(config)
+
+
+def _qwen3(tokenizer: PreTrainedTokenizerFast) -> Any:
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=12,
+            max_position_embeddings=POSITIONS,
+            bos_token_id=0,
+            eos_token_id=1,
+        )
+    )
+
+
 def _gpt2(tokenizer: PreTrainedTokenizerFast) -> Any:
     return GPT2LMHeadModel(
         GPT2Config(
@@ -345,12 +428,20 @@ _RECIPES = {
     "t5": _Recipe(_t5_tokenizer, lambda tokenizer: _t5(tokenizer, tied=True)),
     "t5-untied": _Recipe(_t5_tokenizer, lambda tokenizer: _t5(tokenizer, tied=False)),
     "bart": _Recipe(_roberta_tokenizer, _bart),
+    "electra": _Recipe(_wordpiece, _electra),
+    "distilbert": _Recipe(_wordpiece, _distilbert),
+    "albert": _Recipe(_wordpiece, _albert),
+    "modernbert": _Recipe(_wordpiece, _modernbert),
+    "deberta": _Recipe(_wordpiece, _deberta),
+    "qwen3": _Recipe(_llama_tokenizer, _qwen3),
 }
 
 ENCODERS = ["bert", "roberta"]
 DECODERS = ["gpt2", "llama", "gemma3"]
 ENCODER_DECODERS = ["t5", "t5-untied", "bart"]
 KINDS = [*ENCODERS, *DECODERS, *ENCODER_DECODERS]
+DEEP_KINDS = [*KINDS, "electra", "distilbert", "albert", "modernbert", "qwen3"]
+"""Kinds that learned keys and values are tried on as well."""
 
 
 @cache

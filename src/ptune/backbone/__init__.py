@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ptune.backbone.backbone import Backbone
     from ptune.backbone.kept import ContextType, KeptContexts, LeadContexts, context_bytes
     from ptune.backbone.load import BackboneLike, DType, load_backbone
+    from ptune.backbone.stacks import Stack, text_keys_and_values
 
 _FILE_OF = {
     "Backbone": "backbone",
@@ -22,6 +23,8 @@ _FILE_OF = {
     "LeadContexts": "kept",
     "context_bytes": "kept",
     "load_backbone": "load",
+    "Stack": "stacks",
+    "text_keys_and_values": "stacks",
 }
 
 __all__ = [
@@ -32,12 +35,14 @@ __all__ = [
     "KeptContexts",
     "LeadContexts",
     "ModelEntry",
+    "Stack",
     "cache_dir",
     "catalogue",
     "context_bytes",
     "entry",
     "load_backbone",
     "local_folder",
+    "text_keys_and_values",
 ]
 
 

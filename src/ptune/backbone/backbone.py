@@ -4,10 +4,8 @@ In: a Hugging Face model and its tokenizer. Out: hidden states of live tokens, i
 token embeddings. The model is put into eval mode and frozen; nothing is stored on it between calls.
 """
 
-import hashlib
 import inspect
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,11 +13,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ptune.backbone.attention import IMPLEMENTATION, AttentionPlan, register
+from ptune.backbone.attention import IMPLEMENTATION, register
+from ptune.backbone.identify import can_set_attention, fingerprint, kind_of, position_offset
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
+from ptune.backbone.plan import AttentionPlan, CrossPlan, Record, Seen
+from ptune.backbone.spread import moved, needed_tokens, repeated
+from ptune.backbone.stacks import Stack, find_stacks
 from ptune.backbone.trial import fuse_layers, narrows_last_layer, own_forwards, takes_contexts
 from ptune.errors import BackboneError, notice
-from ptune.inputs import BackboneKind, BackboneSpec, Context, DecoderRows, Live, PromptState, Reads, StoredContext, Tokens
+from ptune.inputs import (
+    BackboneSpec,
+    Context,
+    DecoderRows,
+    Live,
+    Place,
+    Prefix,
+    PromptState,
+    Reads,
+    StoredContext,
+    Tokens,
+)
 
 __all__ = ["Backbone"]
 
@@ -114,13 +127,13 @@ class Backbone:
         num_candidates = prompt.num_candidates
         many = prompt.rows is not None and prompt.rows.dim() == 3
         side_by_side = num_candidates > 1 and bool(contexts)
-        needed = None if decoder is not None or self._is_checkpointing else _needed(reads, live)
+        needed = None if decoder is not None or self._is_checkpointing else needed_tokens(reads, live)
         if needed is not None and not self.reads_where_needed:
             needed = None
         states = self.run(live, prompt, contexts, needed=needed)
         if decoder is not None:
-            rows = _repeated(decoder, num_candidates, len(live.ids))
-            states = self.decoder_hidden(rows, states, live.mask.repeat(num_candidates, 1))
+            rows = repeated(decoder, num_candidates, len(live.ids))
+            states = self.decoder_hidden(rows, states, live.mask.repeat(num_candidates, 1), prompt)
         if side_by_side:
             states = states.view(len(states), num_candidates, -1, states.shape[-1]).transpose(0, 1)
         elif many:
@@ -138,35 +151,63 @@ class Backbone:
         needed: Tensor | None = None,
     ) -> Tensor:
         """[R, S, D]; J candidates are [R, J * S, D] on contexts, else [J * R, S, D]; zeros but for `needed` tokens if given."""
-        live, contexts = _to(live, self.device), tuple(_to(context, self.device) for context in contexts)
+        live, contexts = moved(live, self.device), tuple(moved(context, self.device) for context in contexts)
         num_candidates = prompt.num_candidates
         embeds = self._embeds(live, prompt)
         side_by_side = num_candidates > 1 and bool(contexts)
-        positions = live.positions + self._position_offset
+        positions = self._positions(live, prompt)
         if side_by_side:
             embeds, positions = embeds.transpose(0, 1).flatten(1, 2), positions.repeat(1, num_candidates)
         elif embeds.dim() == 4:
-            embeds, live, positions = embeds.flatten(0, 1), _repeated(live, num_candidates), positions.repeat(num_candidates, 1)
+            embeds, live, positions = embeds.flatten(0, 1), repeated(live, num_candidates), positions.repeat(num_candidates, 1)
             needed = None if needed is None else needed.repeat(num_candidates, 1)
         arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "position_ids": positions}
         if live.types is not None:
             arguments["token_type_ids"] = live.types
-        if contexts or live.tree is not None or keep is not None or needed is not None:
+        seen: tuple[Seen, ...] = contexts
+        if "text" in prompt.prefixes:
+            seen = (*contexts, prompt.prefixes["text"].to(embeds))
+        if seen or live.tree is not None or keep is not None or needed is not None:
+            at = None if needed is None else needed.to(self.device)
+            plan = self._plan(live, seen, num_candidates if side_by_side else 1)
+            plan.keep, plan.needed = keep, at
+            arguments["ptune_plan"] = plan
+        elif self.kind != "decoder" or not bool(live.mask[:, 0].all()):
+            arguments["attention_mask"] = live.mask.long()
+        hidden: Tensor = self._trunk(**self._accept(arguments)).last_hidden_state
+        return hidden
+
+    def _plan(self, live: Live, seen: tuple[Seen, ...], num_candidates: int) -> AttentionPlan:
+        """What live tokens see, on a model that reads plans.
+
+        Raises:
+            BackboneError: it reads none, or contexts and branches are asked of a model that is not causal.
+        """
+        if self.kind == "decoder":
             if not self.takes_plan:
                 raise BackboneError(
                     f"{self.spec.name} ({self.spec.architecture}) has no attention that a context can enter",
                     fix="set keep_context: false and use label words of one token",
                 )
-            at = None if needed is None else needed.to(self.device)
-            arguments["ptune_plan"] = AttentionPlan(live, contexts, num_candidates if side_by_side else 1, keep, at)
-        elif self.kind != "decoder" or not bool(live.mask[:, 0].all()):
-            arguments["attention_mask"] = live.mask.long()
+            return AttentionPlan(live, seen, num_candidates)
+        if live.tree is not None or not all(isinstance(one, Prefix) for one in seen):
+            raise BackboneError(f"{self.spec.name} is not causal, so nothing in front of its tokens can be kept")
+        stack = self.stacks["text"]
+        return AttentionPlan(live, seen, is_causal=False, layers=stack.layers, is_counted=stack.is_shared)
+
+    def _positions(self, live: Live, prompt: PromptState) -> Tensor:
+        """[R, S] the numbers that the model's position embeddings are asked for; tokens behind a prefix are moved on."""
+        positions = live.positions + self._position_offset
+        if not prompt.num_positions:
+            return positions
+        return positions + (prompt.num_positions if live.deep is None else prompt.num_positions * live.deep.long())
+
+    def _accept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the arguments that the model's forward takes."""
         takes_all = "kwargs" in self._accepted
-        kept = {
+        return {
             name: value for name, value in arguments.items() if name in self._accepted or (takes_all and name == "ptune_plan")
         }
-        hidden: Tensor = self._trunk(**kept).last_hidden_state
-        return hidden
 
     def _embeds(self, live: Live, prompt: PromptState) -> Tensor:
         """[R, S, E], or [J, R, S, E] for a prompt of candidates: learned rows in the place of their tokens."""
@@ -180,16 +221,47 @@ class Backbone:
         placed = torch.stack([torch.nn.functional.embedding(index, one) for one in rows])
         return torch.where(is_soft, placed, embeds)
 
-    def decoder_hidden(self, decoder: DecoderRows, hidden: Float[Tensor, "R S D"], mask: Tensor) -> Float[Tensor, "Q T D"]:
-        """Decoder states of an encoder-decoder model; each decoder row reads the encoder row it names."""
+    def decoder_hidden(
+        self, decoder: DecoderRows, hidden: Float[Tensor, "R S D"], mask: Tensor, prompt: PromptState | None = None
+    ) -> Float[Tensor, "Q T D"]:
+        """Decoder states of an encoder-decoder model; each decoder row reads the encoder row it names.
+
+        Args:
+            decoder: Q rows of tokens.
+            hidden, mask: the encoder's states and real tokens.
+            prompt: whose prefixes of the decoder's own and of cross attention its tokens see.
+        """
         source = decoder.source.to(self.device)
-        states: Tensor = self.model.get_decoder()(
-            input_ids=decoder.ids.to(self.device),
-            encoder_hidden_states=hidden[source],
-            encoder_attention_mask=mask.to(self.device).long()[source],
-            use_cache=False,
-        ).last_hidden_state
+        arguments: dict[str, Any] = {
+            "input_ids": decoder.ids.to(self.device),
+            "encoder_hidden_states": hidden[source],
+            "encoder_attention_mask": mask.to(self.device).long()[source],
+            "use_cache": False,
+        }
+        prefixes = {} if prompt is None else prompt.prefixes
+        if "decoder" in prefixes or "cross" in prefixes:
+            arguments["ptune_plan"] = self._decoder_plan(arguments["input_ids"], hidden, mask.to(self.device)[source], prefixes)
+        states: Tensor = self.model.get_decoder()(**arguments).last_hidden_state
         return states
+
+    def _decoder_plan(self, ids: Tensor, hidden: Tensor, mask: Tensor, prefixes: Mapping[Place, Prefix]) -> AttentionPlan:
+        """Real tokens stand on the left, so that what pads a row on the right is seen by no real one."""
+        steps = torch.arange(ids.shape[1], device=self.device).expand(ids.shape)
+        live = Live(ids, torch.full_like(ids, -1), torch.ones_like(ids, dtype=torch.bool), steps)
+        own, cross = ((prefixes[place].to(hidden),) if place in prefixes else () for place in ("decoder", "cross"))
+        look = CrossPlan(live, cross, is_causal=False, layers=self.stacks["cross"].layers, mask=mask.bool())
+        return AttentionPlan(live, own, layers=self.stacks["decoder"].layers, cross=look)
+
+    def watch(self, plan: AttentionPlan | Record, ids: Tensor) -> Tensor:
+        """[R, S, D] of plain tokens, with whatever plan or record; for trials."""
+        steps = torch.arange(ids.shape[1], device=self.device).expand(ids.shape) + self._position_offset
+        arguments = {"inputs_embeds": self.embed(ids), "position_ids": steps, "use_cache": False, "ptune_plan": plan}
+        hidden: Tensor = self._trunk(**self._accept(arguments)).last_hidden_state
+        return hidden
+
+    def watch_decoder(self, record: Record, input_ids: Tensor, hidden: Tensor) -> None:
+        """Notes what a decoder's layers attend to when it reads an encoder's states."""
+        self.model.get_decoder()(input_ids=input_ids, encoder_hidden_states=hidden, use_cache=False, ptune_plan=record)
 
     def logits(
         self, hidden: Float[Tensor, "U D"], columns: Int[Tensor, " W"] | None = None, weight: Tensor | None = None
@@ -223,6 +295,25 @@ class Backbone:
             return False
         fuse_layers(self)
         return True
+
+    @cached_property
+    def stacks(self) -> Mapping[Place, Stack]:
+        """Where learned keys and values can enter: each stack of attention layers, tried on a few tokens.
+
+        Raises:
+            BackboneError: the model takes none, and why.
+        """
+        reason = "" if self._own_attention else "it does not use transformers' attention interface"
+        if self.kind == "decoder" and not reason and not self.takes_plan:
+            reason = "its attention cannot be reached"
+        if reason or ("kwargs" not in self._accepted):
+            raise BackboneError(
+                f"{self.spec.name} ({self.spec.architecture}) takes no learned keys and values: "
+                f"{reason or 'its forward passes nothing on to its attention'}",
+                where="method",
+                fix="use prompt-tuning or p-tuning, whose learned tokens every model reads",
+            )
+        return find_stacks(self)
 
     @cached_property
     def reads_where_needed(self) -> bool:
@@ -270,7 +361,7 @@ class Backbone:
         if self.model.config._attn_implementation == IMPLEMENTATION:
             return
         reason = ""
-        if not getattr(self.model, "_supports_sdpa", True) or not _can_set_attention(self.model):
+        if not getattr(self.model, "_supports_sdpa", True) or not can_set_attention(self.model):
             reason = "its attention cannot be replaced"
         else:
             try:
@@ -307,7 +398,7 @@ class Backbone:
         ids = torch.linspace(0, vocab_size - 1, min(_NUM_EMBEDDINGS_MEASURED, vocab_size)).long()
         with torch.no_grad():
             rms = self.embed(ids).float().square().mean().sqrt().item()
-        self._position_offset = _position_offset(self.model)
+        self._position_offset = position_offset(self.model)
         positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         if config.model_type in ("t5", "mt5", "umt5", "longt5"):
             positions = None
@@ -322,87 +413,5 @@ class Backbone:
             max_positions=None if positions is None else int(positions) - self._position_offset,
             embedding_rms=rms,
             has_language_head=self.output is not None,
+            numbers_positions="position_ids" in self._accepted,
         )
-
-
-def kind_of(model: Any) -> BackboneKind:
-    """Whether a model is a decoder, an encoder or both, from its class and config.
-
-    Raises:
-        BackboneError: none of these.
-    """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
-
-    config, name = model.config, type(model).__name__
-    if getattr(config, "is_encoder_decoder", False):
-        return "encoder-decoder"
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
-        return "decoder"
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING:
-        return "encoder"
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return "decoder"
-    if type(config) in MODEL_MAPPING:
-        return "encoder"
-    raise BackboneError(f"{name} is neither a masked, a causal nor an encoder-decoder language model")
-
-
-def fingerprint(model: Any) -> str:
-    """SHA-256 over all weights, rounded to bf16 so that an fp32 and a bf16 load of one model agree."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        rounded = parameter.detach().to(torch.bfloat16).contiguous().cpu()
-        digest.update(rounded.view(torch.int16).numpy().data)
-    return digest.hexdigest()
-
-
-def _can_set_attention(model: Any) -> bool:
-    """Asked first, because transformers only logs a warning where it cannot."""
-    return bool(getattr(type(model), "_can_set_attn_implementation", lambda: True)())
-
-
-def _position_offset(model: Any) -> int:
-    """RoBERTa and its kin number positions from padding_idx + 1."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return int(module.padding_idx) + 1
-    return 0
-
-
-def _to(thing: Any, device: torch.device) -> Any:
-    """A dataclass of tensors on `device`; itself when it is there already."""
-    if device.type == "cpu":
-        return thing
-    moved = {f.name: getattr(thing, f.name) for f in fields(thing)}
-    return replace(thing, **{name: value.to(device) for name, value in moved.items() if isinstance(value, Tensor)})
-
-
-def _repeated(thing: Any, times: int, num_sources: int = 0) -> Any:
-    """Rows of tokens so many times over; a decoder's copies read the copies of its `num_sources` encoder rows."""
-    if times == 1:
-        return thing
-    values = {f.name: getattr(thing, f.name) for f in fields(thing)}
-    more = {name: value.repeat(times, *[1] * (value.dim() - 1)) for name, value in values.items() if isinstance(value, Tensor)}
-    if isinstance(thing, DecoderRows):
-        more["source"] = torch.cat([thing.source + number * num_sources for number in range(times)])
-    return replace(thing, **more)
-
-
-def _needed(reads: Reads, live: Live) -> Tensor | None:
-    """[R, U] the tokens of each row that are read, filled up with one that is not; None where all may as well be."""
-    num_rows, length = live.ids.shape
-    if not len(reads.row):
-        return None
-    counts = torch.bincount(reads.row, minlength=num_rows)
-    most = int(counts.max())
-    if 2 * most > length:
-        return None
-    order = torch.argsort(reads.row, stable=True)
-    slot = torch.empty_like(order)
-    slot[order] = torch.arange(len(order)) - (torch.cumsum(counts, 0) - counts)[reads.row[order]]
-    is_read = torch.zeros(num_rows, length, dtype=torch.bool)
-    is_read[reads.row, reads.position] = True
-    needed = is_read.long().argmin(1, keepdim=True).repeat(1, most)
-    needed[reads.row, slot] = reads.position
-    return needed

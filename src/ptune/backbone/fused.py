@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptune.backbone.attention import AttentionPlan
 from ptune.backbone.fused_parts import Attention, Gate, Norm, rotate
+from ptune.backbone.plan import AttentionPlan
 
 __all__ = ["FusedLayer", "fuse", "unfuse"]
 
@@ -82,8 +82,13 @@ class _ShortForward:
     is_last: bool
 
     def __call__(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        plan: AttentionPlan | None = kwargs.get("ptune_plan")
-        if plan is None or args or any(kwargs[name] is not None for name in kwargs if name not in _HARMLESS):
+        plan = kwargs.get("ptune_plan")
+        if (
+            not isinstance(plan, AttentionPlan)
+            or plan.has_gates
+            or args
+            or any(kwargs[name] is not None for name in kwargs if name not in _HARMLESS)
+        ):
             return self.original(hidden, *args, **kwargs)
         layer = self.fused.layer
         if layer.training or layer.self_attn.q_proj.weight.requires_grad:  # recomputed, or trained

@@ -118,16 +118,27 @@ class LeadContexts:
     @torch.no_grad()
     def context(self, backbone: Backbone, ids: Sequence[int], soft: Sequence[int], prompt: PromptState) -> Context:
         """[N, 1, H_kv, L, K] keys and values of one row of tokens, shared by all texts."""
-        rows = b"" if prompt.rows is None else prompt.rows.detach().float().cpu().contiguous().numpy().tobytes()
-        key = (tuple(ids), tuple(soft), backbone.fingerprint + hashlib.sha256(rows).hexdigest())
+        key = (tuple(ids), tuple(soft), backbone.fingerprint + _digest(prompt))
         if key not in self._stored:
             both = _keys_and_values(backbone, [ids], [soft], prompt)
-            steps = torch.arange(len(ids))[None]
+            steps = torch.arange(len(ids))[None] + prompt.num_positions
             fresh = Context(both[0], both[1], torch.ones_like(steps, dtype=torch.bool), steps)
             if len(self._stored) >= _MAX_LEADS:
                 self._stored.clear()
             self._stored[key] = fresh
         return self._stored[key]
+
+
+def _digest(prompt: PromptState) -> str:
+    """Of all that is learned."""
+    digest = hashlib.sha256()
+    parts = [] if prompt.rows is None else [prompt.rows]
+    for place in sorted(prompt.prefixes):
+        prefix = prompt.prefixes[place]
+        parts += [*prefix.keys, *prefix.values, *(prefix.gates or ())]
+    for part in parts:
+        digest.update(part.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptune.backbone.attention import AttentionPlan, KeysTaken
+from ptune.backbone.plan import AttentionPlan, KeysTaken
 
 __all__ = ["read_where_needed", "read_whole"]
 
@@ -40,8 +40,8 @@ class _NarrowForward:
     original: Callable[..., Any]
 
     def __call__(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        plan: AttentionPlan | None = kwargs.get("ptune_plan")
-        if plan is None or plan.needed is None:
+        plan = kwargs.get("ptune_plan")
+        if not isinstance(plan, AttentionPlan) or plan.needed is None:
             return self.original(hidden, *args, **kwargs)
         taking = replace(plan, is_taking=True, _bias={}, _folded={})
         try:

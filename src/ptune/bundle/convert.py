@@ -10,11 +10,12 @@ import torch
 
 from ptune.backbone import Backbone
 from ptune.bundle.bundle import FORMAT, Bundle
+from ptune.bundle.prompt_tensors import prompt_tensors, stored_prompt
 from ptune.data import LabelSet
 from ptune.errors import BundleError
 from ptune.inputs import soft_layout
 from ptune.model import PromptModel
-from ptune.prompt import StoredPrompt, parse_method
+from ptune.prompt import parse_method
 from ptune.readout import Verbalizer
 from ptune.template import Template
 
@@ -49,10 +50,7 @@ def bundle_of(model: PromptModel, facts: Mapping[str, Any]) -> Bundle:
     versions = {name: version(name) for name in ("torch", "transformers")}
     card = {"format": FORMAT, "task": task, "backbone": backbone, **facts, "versions": versions}
     with torch.no_grad():
-        rows = model.prompt().rows
-    tensors = {"prior": model.prior}
-    if rows is not None:
-        tensors["rows"] = rows
+        tensors = {"prior": model.prior, **prompt_tensors(model.prompt())}
     if model.head is not None:
         tensors |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
     tuned: dict[str, torch.Tensor] = {}
@@ -96,7 +94,7 @@ def model_of(bundle: Bundle, backbone: Backbone) -> PromptModel:
         pool=task["pool"],
         method=parse_method(task["method"]),
         layout=layout,
-        start=StoredPrompt(rows),
+        start=stored_prompt(bundle.tensors, backbone),
         max_length=task["max_length"],
         fill=task["fill"],
         tune=task["tune"],

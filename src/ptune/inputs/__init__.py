@@ -4,6 +4,7 @@ from ptune.inputs.answers import AnswerWords, FillOrder
 from ptune.inputs.encode import encode
 from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, lead_length, pad_rows, trunk_start
 from ptune.inputs.merge import Merged, merge
+from ptune.inputs.prefix import Place, Prefix, StackSpec
 from ptune.inputs.soft import SoftLayout, soft_layout
 from ptune.inputs.tokens import Tokens
 from ptune.inputs.types import (
@@ -30,10 +31,13 @@ __all__ = [
     "FillOrder",
     "Live",
     "Merged",
+    "Place",
     "PoolKind",
+    "Prefix",
     "PromptState",
     "Reads",
     "SoftLayout",
+    "StackSpec",
     "StoredContext",
     "Tokens",
     "encode",

@@ -31,6 +31,7 @@ class _Row:
     positions: list[int] = field(default_factory=list)
     parent: list[int] = field(default_factory=list)
     example: int = 0
+    deep_from: int | None = None
 
     def add(self, ids: Sequence[int], soft: Sequence[int], *, position: int) -> None:
         """Tokens behind each other, the first behind the last token that is there."""
@@ -243,7 +244,7 @@ def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: _Pla
     What follows the slot is scored behind each whole word. The last token of a path is only predicted, so it is not there.
     """
     slot = _slot(encoded)
-    row = _Row(example=example)
+    row = _Row(example=example, deep_from=encoded.deep_from)
     row.add(encoded.ids[first:slot], encoded.soft[first:slot], position=first)
     trunk = len(row.ids) - 1
     place_of = {trunk: plan.place(example, trunk)}
@@ -307,7 +308,7 @@ def _slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, fir
     slot = len(encoded) if encoded.slot is None else encoded.slot
     ids = [*encoded.ids[:slot], *slot_ids, *encoded.ids[slot:]]
     soft = [*encoded.soft[:slot], *([-1] * len(slot_ids)), *encoded.soft[slot:]]
-    row = _Row(example=example)
+    row = _Row(example=example, deep_from=encoded.deep_from)
     row.add(ids[first:], soft[first:], position=first)
     return row
 
@@ -380,6 +381,7 @@ def _stack(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, h
     positions = torch.zeros(num_rows, length, dtype=torch.long)
     tree = torch.zeros(num_rows, length, length, dtype=torch.bool) if any(row.has_branches for row in rows) else None
     types = torch.zeros(num_rows, length, dtype=torch.long)
+    deep = torch.zeros(num_rows, length, dtype=torch.bool) if any(row.deep_from is not None for row in rows) else None
     offsets = [length - len(row.ids) if padding_side == "left" else 0 for row in rows]
     for number, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
         place = slice(offset, offset + len(row.ids))
@@ -391,9 +393,11 @@ def _stack(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, h
             positions[number] = torch.arange(length)  # runs on through the padding, as causal kernels expect
         if tree is not None:
             tree[number, place, place] = row.tree()
+        if deep is not None:
+            deep[number, place] = torch.tensor(row.positions) >= (row.deep_from or 0)
         if has_types:
             types[number, place] = torch.tensor(_segment_types(row, tokens))
-    return Live(ids, soft, mask, positions, tree, types if has_types else None), offsets
+    return Live(ids, soft, mask, positions, tree, types if has_types else None, deep), offsets
 
 
 def _segment_types(row: _Row, tokens: Tokens) -> list[int]:

@@ -5,12 +5,15 @@ S live tokens of a row, L context tokens, P prompt rows, D width, E embedding si
 K head size, U places read, W label words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ptune.inputs.prefix import Place, Prefix
 
 __all__ = [
     "BackboneKind",
@@ -44,6 +47,7 @@ class BackboneSpec:
         embedding_rms: root mean square of an embedding entry *after* the model's own scaling; the unit of learning
             rates and of random initialisation.
         has_language_head: whether it can score words.
+        numbers_positions: whether the text's positions can be moved on to make room for a prefix.
     """
 
     name: str
@@ -56,18 +60,24 @@ class BackboneSpec:
     max_positions: int | None
     embedding_rms: float
     has_language_head: bool
+    numbers_positions: bool = True
 
 
 @dataclass(frozen=True)
 class PromptState:
-    """What a prompt method gives the backbone: learned rows that stand in for token embeddings.
+    """What a prompt method gives the backbone: learned rows that stand in for token embeddings, or learned keys and values.
 
     Args:
         rows: [P, E] in the scale of the model's own embeddings as they enter the first layer; [J, P, E] for J candidates
-            that are run side by side; None for hard prompts.
+            that are run side by side; None where no token of the text is learned.
+        prefixes: learned keys and values of each stack of attention layers that has some.
+        num_positions: how many positions in front of the text the prefix takes up, where the model numbers them; 0 where
+            the text's own positions have made room already (`merge`).
     """
 
     rows: Float[Tensor, "*J P E"] | None = None
+    prefixes: Mapping[Place, Prefix] = field(default_factory=dict)
+    num_positions: int = 0
 
     @property
     def num_candidates(self) -> int:
@@ -86,6 +96,7 @@ class Live:
         positions: [R, S] positions from 0, counted without padding.
         tree: [R, S, S] what each token sees where continuations branch off (itself and its ancestors), None for a plain row.
         types: [R, S] segment (token type) ids, or None where the model has none.
+        deep: [R, S] the tokens that see learned keys and values and stand behind them, None for all.
     """
 
     ids: Int[Tensor, "R S"]
@@ -94,6 +105,7 @@ class Live:
     positions: Int[Tensor, "R S"]
     tree: Bool[Tensor, "R S S"] | None = None
     types: Int[Tensor, "R S"] | None = None
+    deep: Bool[Tensor, "R S"] | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +221,7 @@ class Encoded:
         owner: the field each token comes from, "" for the template's own words, "soft" and "special" for the others.
         slot: the answer's tokens go in front of `ids[slot]`; None without an answer slot.
         num_cut: how many field tokens were dropped to fit.
+        deep_from: the first token that sees learned keys and values; None where all do, or there are none.
     """
 
     ids: tuple[int, ...]
@@ -216,6 +229,7 @@ class Encoded:
     owner: tuple[str, ...]
     slot: int | None
     num_cut: int = 0
+    deep_from: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -223,7 +237,8 @@ class Encoded:
     @property
     def split(self) -> int:
         """Number of tokens in front of the first learned one, which a frozen causal model never changes."""
-        return next((i for i, row in enumerate(self.soft) if row >= 0), len(self.ids))
+        first = next((i for i, row in enumerate(self.soft) if row >= 0), len(self.ids))
+        return first if self.deep_from is None else min(first, self.deep_from)
 
 
 @dataclass(frozen=True)

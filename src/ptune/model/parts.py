@@ -1,17 +1,19 @@
 """What goes into a `PromptModel` and what comes out: prepared rows, outcomes, limits, and where learned rows may start."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptune.backbone import Backbone, KeptContexts
+from ptune.backbone import Backbone, KeptContexts, text_keys_and_values
 from ptune.data import Example
-from ptune.errors import TemplateError, VerbalizerError
-from ptune.inputs import Encoded, PoolKind, SoftLayout, Tokens, encode
+from ptune.errors import PromptError, TemplateError, VerbalizerError
+from ptune.inputs import Encoded, Place, PoolKind, SoftLayout, StackSpec, Tokens, encode
 from ptune.prompt import (
+    DeepConfig,
     InitConfig,
     InitSources,
     MethodConfig,
@@ -19,6 +21,7 @@ from ptune.prompt import (
     PromptSetup,
     build_prompt,
     initial_rows,
+    registration,
     vary,
 )
 from ptune.readout import Verbalizer
@@ -84,18 +87,32 @@ class Prepared:
         return sum(row.num_cut > 0 for row in self.encoded)
 
 
-def checked_length(backbone: Backbone, max_length: int | None) -> int:
+def checked_length(backbone: Backbone, max_length: int | None, num_deep: int = 0) -> int:
     """Tokens a whole row may have: as asked, else the model's positions, at most 256.
+
+    Args:
+        backbone: whose positions count.
+        max_length: as asked.
+        num_deep: learned tokens of each layer, which take up positions in front of the text.
 
     Raises:
         TemplateError: more than the model has.
     """
     positions = backbone.spec.max_positions
+    if positions is not None and backbone.spec.numbers_positions and num_deep:
+        if num_deep >= positions:
+            raise TemplateError(
+                f"{num_deep} learned tokens leave no room for a text in the {positions} positions of {backbone.spec.name}",
+                where="method.num_tokens",
+                fix=f"use fewer than {positions}",
+            )
+        positions -= num_deep
     if max_length is None:
         return min(_DEFAULT_MAX_LENGTH, positions or _DEFAULT_MAX_LENGTH)
     if positions is not None and max_length > positions:
         raise TemplateError(
-            f"max_length is {max_length}, but {backbone.spec.name} has {positions} positions for prompt and text together",
+            f"max_length is {max_length}, but {backbone.spec.name} has {positions} positions for prompt and text together"
+            + (f", beside the {num_deep} of the learned tokens" if num_deep else ""),
             where="max_length",
             fix=f"use at most {positions}",
         )
@@ -103,10 +120,18 @@ def checked_length(backbone: Backbone, max_length: int | None) -> int:
 
 
 def init_sources(
-    config: MethodConfig, backbone: Backbone, template: Template, verbalizer: Verbalizer | None, init_rows: Tensor | None
+    config: MethodConfig,
+    backbone: Backbone,
+    template: Template,
+    verbalizer: Verbalizer | None,
+    init_rows: Tensor | None,
+    init_deep: Mapping[Place, Tensor] | None = None,
 ) -> InitSources:
     """What a method's initialisation may draw on, from the tokenizer, the label words and another task's rows."""
     tokens = backbone.tokens
+    if isinstance(config, DeepConfig):
+        text_ids = tokens.ids(config.init_text) if config.init_text else ()
+        return InitSources((), text_ids, bundle_deep=init_deep or {})
     if not isinstance(config, InitConfig):
         return InitSources(frequent_ids=())
     label_ids: list[tuple[int, ...]] = []
@@ -134,10 +159,12 @@ def build_members(
     A candidate whose initialisation came out like the first one's (given words, say) gets a little noise on its rows.
     """
     kind = config.kind if isinstance(config, InitConfig) else "random"
-    spec, members, first = backbone.spec, [], torch.zeros(0, backbone.spec.embedding_size)
+    high = torch.float64 if backbone.dtype == torch.float64 else torch.float32
+    spec, members, first = backbone.spec, [], torch.zeros(0, backbone.spec.embedding_size, dtype=high)
     variations = vary(num_candidates, seed)
+    deep = deep_parts(config, backbone, sources) if registration(config).num_deep(config) else {}
     for number, one in enumerate(variations):
-        start = torch.zeros(0, spec.embedding_size)
+        start = torch.zeros(0, spec.embedding_size, dtype=high)
         if layout.num_rows:
             start = initial_rows(kind, layout, sources, backbone.embed, rms=spec.embedding_rms, seed=one.seed)
         if number == 0:
@@ -145,8 +172,53 @@ def build_members(
         noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(one.seed), dtype=start.dtype)
         is_same = (start == first).all(-1, keepdim=True)
         start = start + one.jitter * spec.embedding_rms * noise * is_same
-        members.append(build_prompt(config, PromptSetup(spec, layout, start, one.seed)))
+        members.append(build_prompt(config, PromptSetup(spec, layout, start, one.seed, **deep)))
     return members, tuple(one.rate_factor for one in variations)
+
+
+def deep_parts(config: MethodConfig, backbone: Backbone, sources: InitSources) -> dict[str, Any]:
+    """What a deep method is built from: the attention stacks that learn, and the keys and values that they start from.
+
+    Raises:
+        BackboneError: the model takes no learned keys and values.
+        PromptError: stacks that the model has not, a text without tokens, or a placement for causal models only.
+    """
+    assert isinstance(config, DeepConfig)
+    stacks = {place: stack.spec for place, stack in backbone.stacks.items()}
+    unknown = [place for place in config.places or () if place not in stacks]
+    if unknown:
+        has = ", ".join(stacks)
+        raise PromptError(f"{backbone.spec.name} has no attention stack {unknown[0]!r}; it has {has}", where="method.places")
+    if config.placement == "behind" and backbone.kind != "decoder":
+        what = f"{backbone.spec.name} is not causal: all its tokens see each other, so nothing can stand behind the text"
+        raise PromptError(what, where="method.placement", fix="use placement: front")
+    chosen = {place: spec for place, spec in stacks.items() if config.places is None or place in config.places}
+    start: Mapping[Place, Tensor] = sources.bundle_deep
+    if config.kind == "text":
+        ids = [*backbone.tokens.start_ids, *sources.text_ids]
+        if not sources.text_ids:
+            raise PromptError("init_text has no tokens", where="method.init_text")
+        repeated = [*ids, *(list(sources.text_ids) * config.num_tokens)][: config.num_tokens]
+        start = text_keys_and_values(backbone, repeated)
+    if config.kind == "bundle":
+        _check_bundle_start(start, chosen, config.num_tokens)
+    return {"stacks": chosen, "deep_start": {place: value for place, value in start.items() if place in chosen}}
+
+
+def _check_bundle_start(start: Mapping[Place, Tensor], stacks: Mapping[Place, StackSpec], num_tokens: int) -> None:
+    """Whether another task's keys and values fit.
+
+    Raises:
+        PromptError: it has none for a stack, or another number of learned tokens.
+    """
+    for place in stacks:
+        have = start[place].shape[3] if place in start else 0
+        if have != num_tokens:
+            raise PromptError(
+                f"the bundle has {have} learned tokens in the {place} stack, this prompt {num_tokens}",
+                where="method.init_bundle",
+                fix="use the same method and number",
+            )
 
 
 def ensemble_scores(scores: Float[Tensor, "J B C"]) -> Float[Tensor, "B C"]:

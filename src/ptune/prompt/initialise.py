@@ -5,8 +5,8 @@ in the template (`{soft:"words"}`) win over the method's choice. Source: Lester 
 a label's token embeddings); that random is the worst choice and its scale must be the embedding's own: PEFT's own tables.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from ptune.errors import PromptError
-from ptune.inputs import SoftLayout
+from ptune.inputs import Place, SoftLayout
 from ptune.prompt.method import MethodConfig
 
 __all__ = ["InitConfig", "InitSources", "InitialisationKind", "initial_rows"]
@@ -61,12 +61,14 @@ class InitSources:
         text_ids: tokens of `init_text`.
         label_ids: tokens of each label's words.
         bundle_rows: [P', E] of another task, already checked to belong to the same backbone.
+        bundle_deep: the keys and values of another task, of a deep method.
     """
 
     frequent_ids: Sequence[int]
     text_ids: Sequence[int] = ()
     label_ids: Sequence[Sequence[int]] = ()
     bundle_rows: Float[Tensor, "Q E"] | None = None
+    bundle_deep: Mapping[Place, Float[Tensor, "2 N H P K"]] = field(default_factory=dict)
 
 
 def initial_rows(

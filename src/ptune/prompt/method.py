@@ -6,7 +6,7 @@ A method is one file: its `Config` (pydantic, the keys of `method:` in a recipe)
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from ptune.errors import PromptError
-from ptune.inputs import BackboneSpec, PromptState, SoftLayout
+from ptune.inputs import BackboneSpec, Encoded, Place, Prefix, PromptState, SoftLayout, StackSpec
 from ptune.template import Soft, Template
 
 __all__ = [
@@ -52,12 +52,16 @@ class PromptSetup:
         layout: which learned row stands where.
         start: [P, E] rows that initialisation chose.
         seed: for whatever else is drawn.
+        stacks: the attention stacks that learn keys and values, of a deep method.
+        deep_start: [2, N, H_kv, P, K] keys and values that they start from, where initialisation chose some.
     """
 
     spec: BackboneSpec
     layout: SoftLayout
     start: Float[Tensor, "P E"]
     seed: int
+    stacks: Mapping[Place, StackSpec] = field(default_factory=dict)
+    deep_start: Mapping[Place, Float[Tensor, "2 N H P K"]] = field(default_factory=dict)
 
 
 class PromptMethod(nn.Module, ABC):
@@ -77,21 +81,41 @@ class PromptMethod(nn.Module, ABC):
 
 
 class StoredPrompt(PromptMethod):
-    """The rows of a trained prompt, as a bundle holds them: nothing learns here any more.
+    """A trained prompt as a bundle holds it: nothing learns here any more.
 
     Args:
-        rows: [P, E], [J, P, E] of an ensemble, or None for a hard prompt.
+        rows: [P, E], [J, P, E] of an ensemble, or None where no token is learned.
+        deep: [2, N, H_kv, P, K] keys and values of each attention stack that has some.
+        gates: [N, H_kv] of those that have gates.
+        num_positions: see `PromptState`.
     """
 
     rows: Tensor | None
 
-    def __init__(self, rows: Float[Tensor, "*J P E"] | None) -> None:
+    def __init__(
+        self,
+        rows: Float[Tensor, "*J P E"] | None,
+        deep: Mapping[Place, Float[Tensor, "2 N H P K"]] | None = None,
+        gates: Mapping[Place, Float[Tensor, "N H"]] | None = None,
+        *,
+        num_positions: int = 0,
+    ) -> None:
         super().__init__()
         self.register_buffer("rows", rows)
+        self._places: tuple[Place, ...] = tuple(deep or {})
+        for place, both in (deep or {}).items():
+            self.register_buffer(f"deep_{place}", both)
+            self.register_buffer(f"gate_{place}", (gates or {}).get(place))
+        self._num_positions = num_positions
 
     def forward(self) -> PromptState:
-        """The rows as they are."""
-        return PromptState(rows=self.rows)
+        """The prompt as it is."""
+        prefixes: dict[Place, Prefix] = {}
+        for place in self._places:
+            both, gate = getattr(self, f"deep_{place}"), getattr(self, f"gate_{place}")
+            assert isinstance(both, Tensor)
+            prefixes[place] = Prefix.of(both, gate if isinstance(gate, Tensor) else None)
+        return PromptState(self.rows, prefixes, self._num_positions)
 
     @property
     def learning_rate(self) -> float:
@@ -108,6 +132,8 @@ class Registration:
         build: (config, setup) -> module.
         template: (config, template) -> the template with the method's own learned tokens in it, or an error.
         num_lead: (config) -> how many template nodes stand in front of the text's start token.
+        num_deep: (config) -> how many learned tokens each layer has, 0 for methods that learn token embeddings.
+        deep_from: (config, a row) -> the first of the row's tokens that sees them, None for all.
         learns: whether it has parameters at all.
     """
 
@@ -115,6 +141,8 @@ class Registration:
     build: Callable[[Any, PromptSetup], PromptMethod]
     template: Callable[[Any, Template], Template]
     num_lead: Callable[[Any], int]
+    num_deep: Callable[[Any], int]
+    deep_from: Callable[[Any, Encoded], int | None]
     learns: bool
 
 
@@ -129,10 +157,12 @@ def register(
     *,
     template: Callable[[Any, Template], Template],
     num_lead: Callable[[Any], int] = lambda config: 0,
+    num_deep: Callable[[Any], int] = lambda config: 0,
+    deep_from: Callable[[Any, Encoded], int | None] = lambda config, encoded: None,
     learns: bool = True,
 ) -> None:
     """Makes a method known by name."""
-    _Registry.methods[name] = Registration(config, build, template, num_lead, learns)
+    _Registry.methods[name] = Registration(config, build, template, num_lead, num_deep, deep_from, learns)
 
 
 def method_names() -> tuple[str, ...]:

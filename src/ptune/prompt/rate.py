@@ -12,13 +12,27 @@ number of a row, so the rate of its weights falls with the width: 0.2 / E. The f
 
 from ptune.inputs import BackboneSpec
 
-__all__ = ["EMBEDDING_SHARE", "ENCODER_RATE", "embedding_rate", "encoder_rate", "encoder_scale"]
+__all__ = [
+    "DEEP_ENCODER_RATE",
+    "DEEP_RATE",
+    "EMBEDDING_SHARE",
+    "ENCODER_RATE",
+    "embedding_rate",
+    "encoder_rate",
+    "encoder_scale",
+]
 
 EMBEDDING_SHARE = {"decoder": 0.01, "encoder": 0.15, "encoder-decoder": 0.03}
 """Share of the embeddings' root mean square that one AdamW step moves a learned row by, for each kind of backbone."""
 
 ENCODER_RATE = 0.2
 """Rate for the weights of a prompt encoder, times its width E; its output is in units of `encoder_scale`."""
+
+DEEP_RATE = 0.01
+"""Rate for keys and values learned directly, in units of the layer's own (P-Tuning v2's scripts: 5e-3 to 6e-2)."""
+
+DEEP_ENCODER_RATE = 1e-3
+"""Rate for the weights of the MLP that makes keys and values; its output is in the same units."""
 
 
 def embedding_rate(spec: BackboneSpec) -> float:
