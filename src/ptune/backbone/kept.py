@@ -115,6 +115,11 @@ class LeadContexts:
     def __init__(self) -> None:
         self._stored: dict[tuple[tuple[int, ...], tuple[int, ...], str], Context] = {}
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the keys and values take."""
+        return sum(one.keys.nbytes + one.values.nbytes for one in self._stored.values())
+
     @torch.no_grad()
     def context(self, backbone: Backbone, ids: Sequence[int], soft: Sequence[int], prompt: PromptState) -> Context:
         """[N, 1, H_kv, L, K] keys and values of one row of tokens, shared by all texts."""

@@ -22,6 +22,7 @@ from ptune.inputs import (
     Encoded,
     FillOrder,
     PoolKind,
+    PromptState,
     SoftLayout,
     StoredContext,
     lay_out_pooled,
@@ -30,7 +31,7 @@ from ptune.inputs import (
     trunk_start,
 )
 from ptune.model.parts import Prepared, Tune, encode_example
-from ptune.prompt import MethodConfig, PromptMethod, registration
+from ptune.prompt import DeepConfig, MethodConfig, PromptMethod, registration
 from ptune.template import Template
 
 __all__ = ["TOKENS_PER_BATCH", "BatchedRows"]
@@ -85,15 +86,18 @@ class BatchedRows(nn.Module, ABC):
         Raises:
             TemplateError: a missing field, or too long; the message names the row.
         """
-        return encode_example(
+        entry = registration(self.method)
+        encoded = encode_example(
             example,
             self.template,
             self.layout,
             self.backbone.tokens,
             max_length=self.max_length,
             num_answer_tokens=self.answers.max_tokens if self.answers else 1,
-            lead=registration(self.method).num_lead(self.method),
+            lead=entry.num_lead(self.method),
         )
+        deep_from = entry.deep_from(self.method, encoded)
+        return encoded if deep_from is None else replace(encoded, deep_from=deep_from)
 
     def batch(self, prepared: Prepared, index: Sequence[int], *, lead: tuple[int, Context] | None = None) -> Batch:
         """The rows with these numbers, laid out for this backbone and readout.
@@ -150,7 +154,15 @@ class BatchedRows(nn.Module, ABC):
         if not length:
             return None
         ids, soft = rows[0].ids[:length], rows[0].soft[:length]
-        return length, self._leads.context(self.backbone, ids, soft, self.prompt())
+        state = self.prompt()
+        if not self._has_deep_front:  # what stands behind the text, this beginning does not see
+            state = PromptState(state.rows)
+        return length, self._leads.context(self.backbone, ids, soft, state)
+
+    @property
+    def lead_bytes(self) -> int:
+        """Memory that is taken by what texts started with so far."""
+        return self._leads.num_bytes
 
     def num_lead(self, rows: Sequence[Encoded]) -> int:
         """How many tokens of these rows' common beginning inference keeps; 0 where it may not, or where it is too short."""
@@ -190,6 +202,12 @@ class BatchedRows(nn.Module, ABC):
 
     def why_not_keep(self) -> str:
         """Why what lies in front of the learned tokens may not be kept; empty where it may."""
+        if self._has_deep_front:
+            return "learned keys and values stand in front of the whole text"
+        return self._why_not_reuse()
+
+    def _why_not_reuse(self) -> str:
+        """Why keys and values of tokens that do not change may not be used again; empty where they may."""
         if self.backbone.kind != "decoder":
             return "only a causal model's text is unchanged by what stands behind it"
         if self.tune == "lm":
@@ -202,7 +220,7 @@ class BatchedRows(nn.Module, ABC):
 
     def why_no_lead(self) -> str:
         """Why inference may not keep what all rows start with; empty where it may."""
-        return self.why_not_keep() or (
+        return self._why_not_reuse() or (
             "each candidate of an ensemble has a beginning of its own" if self.prior.dim() == 2 else ""
         )
 
@@ -215,6 +233,11 @@ class BatchedRows(nn.Module, ABC):
         refusal = self.why_not_keep()
         if refusal:
             raise BackboneError(f"contexts cannot be kept: {refusal}", where="keep_context", fix="set keep_context: false")
+
+    @property
+    def _has_deep_front(self) -> bool:
+        """Whether every token of the text sees learned keys and values."""
+        return isinstance(self.method, DeepConfig) and self.method.placement == "front"
 
     @property
     def _fills_one_by_one(self) -> bool:

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from ptune.backbone import BackboneLike, DType, load_backbone
+from ptune.backbone import Backbone, BackboneLike, DType, load_backbone
 from ptune.bundle import Bundle, bundle_of, model_of, read_bundle
 from ptune.data import Example, LabelSet, check_labels, read_examples
 from ptune.errors import DataError
 from ptune.model import PromptModel
 from ptune.objective import Report, report
 
-__all__ = ["Prediction", "Task", "check_judged", "judge_scores", "load"]
+__all__ = ["Prediction", "Task", "check_judged", "judge_scores", "load", "task_of"]
 
 _ROWS_PER_CHUNK = 512
 Rows = Sequence[str | Mapping[str, Any]]
@@ -202,6 +202,14 @@ def load(folder: str | Path, *, backbone: BackboneLike | None = None, dtype: DTy
     """
     bundle = read_bundle(folder)
     kept = bundle.card["backbone"]
-    loaded = load_backbone(backbone or kept["name"], dtype=dtype, device=device, text_start=kept["text_start"])
+    return task_of(bundle, load_backbone(backbone or kept["name"], dtype=dtype, device=device, text_start=kept["text_start"]))
+
+
+def task_of(bundle: Bundle, backbone: Backbone) -> Task:
+    """A bundle that was read, on a loaded backbone.
+
+    Raises:
+        BundleError: it was made for another backbone.
+    """
     facts = {key: value for key, value in bundle.card.items() if key not in ("format", "task", "backbone", "versions")}
-    return Task(model_of(bundle, loaded), facts)
+    return Task(model_of(bundle, backbone), facts)
