@@ -207,8 +207,8 @@ def _span_letters(length: int, scheme: TagScheme, touches: bool) -> str:
         return "I" * length
     if scheme == "IOB1":
         return ("B" if touches else "I") + "I" * (length - 1)
-    first, middle, last, only = _LETTERS[scheme]
-    return only if length == 1 else first + middle * (length - 2) + last
+    letters = _LETTERS[scheme]
+    return letters[3] if length == 1 else letters[0] + letters[1] * (length - 2) + letters[2]
 
 
 def _checked(tag: str | None, scheme: TagScheme) -> _Part | None:

@@ -11,9 +11,8 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from ptune.data import did_you_mean
 from ptune.errors import DataError
 from ptune.objective.report import wilson
 from ptune.template import dominant_script, written_with_spaces
@@ -26,8 +25,9 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # The marks that CMRC 2018's script leaves out. Its list has the ellipsis as two characters, so that a single one stays.
 _CMRC_LEFT_OUT = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-# A word with the marks that Treebank tokenisation keeps inside of it (3.5, 1,000, u.s), or one other mark.
-_WORD = re.compile(r"[^\W_]+(?:[.,'][^\W_]+)*|[^\w\s]")
+# A word as Treebank's rules cut it, or one mark: a comma in front of a digit and a full stop that does not end a stretch (3.5,
+# 1,000, h. mcarthur) stay in the word.
+_WORD = re.compile(r"""(?:[^\s.,;@#$%&?!"()\[\]{}<>—]|,(?=\d)|\.(?!\s*(?:\n|\Z)))+|\S""")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def span_report(predicted: Sequence[str], answers: Sequence[Sequence[str]], *, r
         rule: "squad" or "cmrc"; None takes CMRC's where most of the answers are in a script without spaces.
 
     Raises:
-        DataError: the numbers of rows differ, or an unknown rule.
+        DataError: the numbers of rows differ.
     """
     if len(predicted) != len(answers):
         raise DataError(f"{len(predicted)} predicted answers for {len(answers)} rows", fix="predict each row once")
@@ -115,9 +115,6 @@ def answer_scores(predicted: str, answers: Sequence[str], *, rule: SpanRule) -> 
         predicted: the text; "" says that there is no answer.
         answers: the right texts; none, or none with anything but punctuation and articles, means that there is no answer.
         rule: "squad" or "cmrc".
-
-    Raises:
-        DataError: an unknown rule.
     """
     clean, units, overlap = _parts(rule)
     guess = clean(predicted)
@@ -143,18 +140,14 @@ def span_rule(answers: Sequence[Sequence[str]]) -> SpanRule:
 _Parts = tuple[Callable[[str], str], Callable[[str], list[str]], Callable[[list[str], list[str]], int]]
 
 
-def _parts(rule: str) -> _Parts:
+def _parts(rule: SpanRule) -> _Parts:
     """How a rule cleans a text for the exact match, cuts it into units, and counts the units that two texts share."""
     if rule == "squad":
         return _squad_clean, lambda text: _squad_clean(text).split(), _num_in_both
-    if rule == "cmrc":
-        return _cmrc_clean, _cmrc_units, _longest_run
-    names = get_args(SpanRule)
-    fix = did_you_mean(rule, names, f"name one of {', '.join(names)}")
-    raise DataError(f"there is no rule '{rule}' for answers", fix=fix)
+    return _cmrc_clean, _cmrc_units, _longest_run
 
 
-def _given(answers: Sequence[str], rule: str) -> list[str]:
+def _given(answers: Sequence[str], rule: SpanRule) -> list[str]:
     """The right answers that say anything; [""] where there is none."""
     clean = _parts(rule)[0]
     return [answer for answer in answers if clean(answer)] or [""]
@@ -181,8 +174,8 @@ def _cmrc_clean(text: str) -> str:
 
 def _cmrc_units(text: str) -> list[str]:
     """Each letter of a script without spaces by itself, each word of another script as a whole."""
-    apart = "".join(f" {char} " if written_with_spaces(char) is False else char for char in _cmrc_clean(text))
-    return _WORD.findall(apart)
+    stretches = " ".join(_cmrc_clean(text).split())
+    return _WORD.findall("".join(f"\n{char}\n" if written_with_spaces(char) is False else char for char in stretches))
 
 
 def _longest_run(left: list[str], right: list[str]) -> int:
