@@ -10,6 +10,7 @@ from ptune.objective.ordinal import OrdinalReport, ordinal_report
 from ptune.objective.report import ClassFigures, Report, report, wilson
 from ptune.objective.spans import SpanReport, SpanRule, answer_scores, span_report, span_rule
 from ptune.objective.tags import SpanFigures, TagReport, tag_report
+from ptune.objective.texts import TextReport, check_text_metrics, text_report, text_units
 
 __all__ = [
     "ClassFigures",
@@ -20,7 +21,9 @@ __all__ = [
     "SpanReport",
     "SpanRule",
     "TagReport",
+    "TextReport",
     "answer_scores",
+    "check_text_metrics",
     "classification_loss",
     "label_set_report",
     "ordinal_report",
@@ -28,5 +31,7 @@ __all__ = [
     "span_report",
     "span_rule",
     "tag_report",
+    "text_report",
+    "text_units",
     "wilson",
 ]
