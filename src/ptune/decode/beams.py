@@ -6,6 +6,7 @@ In: `Steps` and settings. Out: the best texts of each row. A hypothesis is ranke
 `generate(num_beams=...)` does by default (early_stopping=False).
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -109,8 +110,9 @@ def _best(hypotheses: Sequence[_Open], log_probabilities: Tensor, num: int) -> l
     values, places = totals.flatten().topk(min(num, totals.numel()))
     chosen = []
     for value, place in zip(values.tolist(), places.tolist(), strict=True):
-        one = hypotheses[place // vocab_size]
-        chosen.append(_Open((*one.ids, place % vocab_size), value, one.row))
+        if value > -math.inf:
+            one = hypotheses[place // vocab_size]
+            chosen.append(_Open((*one.ids, place % vocab_size), value, one.row))
     return chosen
 
 

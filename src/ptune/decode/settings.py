@@ -6,7 +6,7 @@ work; and `Written`, one text with its log-probability and the reason why it end
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -45,7 +45,7 @@ class DecodeSettings(BaseModel):
     stop: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> "DecodeSettings":
         if self.beams > 1 and self.temperature > 0:
             raise ValueError("beams and temperature exclude each other; set beams: 1 to draw samples")
         if self.returns > 1 and self.temperature == 0 and self.returns > self.beams:
@@ -57,7 +57,7 @@ class DecodeSettings(BaseModel):
         return self
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], *, where: str = "predict") -> Self:
+    def of(cls, values: Mapping[str, Any], *, where: str = "predict") -> "DecodeSettings":
         """Checks the words of a call; None keeps a default.
 
         Args:

@@ -4,7 +4,9 @@ In: a fast tokenizer, the backbone's kind, and how the catalogue says plain text
 becomes a special token (`split_special_tokens`), whatever it contains.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from ptune.errors import BackboneError, TemplateError
@@ -13,6 +15,8 @@ from ptune.inputs.types import BackboneKind
 __all__ = ["Tokens"]
 
 ROLES = {"<bos>": "bos_token", "<eos>": "eos_token", "<sep>": "sep_token", "<cls>": "cls_token", "<pad>": "pad_token"}
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokens:
@@ -92,8 +96,21 @@ class Tokens:
 
     def text(self, ids: Sequence[int]) -> str:
         """What a model wrote: token ids as text, special tokens left out, nothing tidied up."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        kept = [index for index in ids if index not in self._unwritten]
+        text: str = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+    @cached_property
+    def special_ids(self) -> Mapping[str, int]:
+        """Every special token by its text, also those that have no role."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        named = zip(self.tokenizer.all_special_tokens, self.tokenizer.all_special_ids, strict=True)
+        return {token.content: index for index, token in added if token.special} | dict(named)
+
+    @cached_property
+    def _unwritten(self) -> frozenset[int]:
+        """What is no part of a text; byte tokens are, even where a tokenizer calls them special."""
+        return frozenset(index for name, index in self.special_ids.items() if not _BYTE.fullmatch(name))
 
     def frequent_words(self, limit: int = 5000) -> list[int]:
         """Ids of the first `limit` whole words of the vocabulary; tokenizers number tokens roughly by frequency."""
