@@ -437,10 +437,10 @@ _RECIPES = {
 }
 
 ENCODERS = ["bert", "roberta"]
-DECODERS = ["gpt2", "llama", "gemma3"]
+DECODERS = ["gpt2", "llama", "gemma3", "qwen3"]
 ENCODER_DECODERS = ["t5", "t5-untied", "bart"]
 KINDS = [*ENCODERS, *DECODERS, *ENCODER_DECODERS]
-DEEP_KINDS = [*KINDS, "electra", "distilbert", "albert", "modernbert", "qwen3"]
+DEEP_KINDS = [*KINDS, "electra", "distilbert", "albert", "modernbert"]
 """Kinds that learned keys and values are tried on as well."""
 
 

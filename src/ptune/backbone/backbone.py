@@ -6,6 +6,7 @@ token embeddings. The model is put into eval mode and frozen; nothing is stored 
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -155,7 +156,8 @@ class Backbone:
         num_candidates = prompt.num_candidates
         embeds = self._embeds(live, prompt)
         side_by_side = num_candidates > 1 and bool(contexts)
-        positions = self._positions(live, prompt)
+        live = _behind_prefix(live, prompt)
+        positions = live.positions + self._position_offset
         if side_by_side:
             embeds, positions = embeds.transpose(0, 1).flatten(1, 2), positions.repeat(1, num_candidates)
         elif embeds.dim() == 4:
@@ -194,13 +196,6 @@ class Backbone:
             raise BackboneError(f"{self.spec.name} is not causal, so nothing in front of its tokens can be kept")
         stack = self.stacks["text"]
         return AttentionPlan(live, seen, is_causal=False, layers=stack.layers, is_counted=stack.is_shared)
-
-    def _positions(self, live: Live, prompt: PromptState) -> Tensor:
-        """[R, S] the numbers that the model's position embeddings are asked for; tokens behind a prefix are moved on."""
-        positions = live.positions + self._position_offset
-        if not prompt.num_positions:
-            return positions
-        return positions + (prompt.num_positions if live.deep is None else prompt.num_positions * live.deep.long())
 
     def _accept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the arguments that the model's forward takes."""
@@ -415,3 +410,11 @@ class Backbone:
             has_language_head=self.output is not None,
             numbers_positions="position_ids" in self._accepted,
         )
+
+
+def _behind_prefix(live: Live, prompt: PromptState) -> Live:
+    """Live tokens with their positions moved on behind the prefix that they see, where it takes up some."""
+    if not prompt.num_positions:
+        return live
+    shift = prompt.num_positions if live.deep is None else prompt.num_positions * live.deep.long()
+    return replace(live, positions=live.positions + shift)

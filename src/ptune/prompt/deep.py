@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ptune.inputs import Encoded, Place, Prefix, PromptState, StackSpec
 from ptune.prompt.method import MethodConfig, PromptMethod, PromptSetup
 
-__all__ = ["DeepConfig", "DeepPrompt", "DeepStart", "deep_from", "start_of"]
+__all__ = ["DeepConfig", "DeepPrompt", "deep_from", "start_of"]
 
 _SPREAD = 0.02
 _LOCK = 1e-12
@@ -66,9 +66,6 @@ class DeepConfig(MethodConfig):
         return self.init or ("text" if self.init_text else "bundle" if self.init_bundle else "random")
 
 
-DeepStart = Mapping[Place, Float[Tensor, "2 N H P K"]]
-
-
 class DeepPrompt(PromptMethod):
     """Keys and values of each stack: `unit * numbers`, with dropout and gates.
 
@@ -89,7 +86,7 @@ class DeepPrompt(PromptMethod):
             {place: nn.Parameter(gate.to(setup.start.dtype)) for place, gate in gates.items()} if config.gate else {}
         )
 
-    def state(self, numbers: Mapping[Place, Float[Tensor, "2 N H P K"]]) -> PromptState:
+    def state(self, numbers: Mapping[Place, Float[Tensor, "2 _ _ _ _"]]) -> PromptState:
         """The prefixes of learned numbers, in units of the layer's own keys and values."""
         prefixes: dict[Place, Prefix] = {}
         for place in self.places:
@@ -111,7 +108,7 @@ def unit_of(stack: StackSpec) -> Float[Tensor, "2 N 1 1 1"]:
     return torch.tensor([stack.key_rms, stack.value_rms]).clamp(min=_LOCK)[:, :, None, None, None]
 
 
-def start_of(setup: PromptSetup, num_tokens: int) -> dict[Place, Float[Tensor, "2 N H P K"]]:
+def start_of(setup: PromptSetup, num_tokens: int) -> dict[Place, Float[Tensor, "2 _ _ _ _"]]:
     """The numbers that training starts from: given keys and values over the unit, else N(0, 0.02)."""
     generator = torch.Generator().manual_seed(setup.seed)
     numbers: dict[Place, Tensor] = {}

@@ -68,7 +68,7 @@ class InitSources:
     text_ids: Sequence[int] = ()
     label_ids: Sequence[Sequence[int]] = ()
     bundle_rows: Float[Tensor, "Q E"] | None = None
-    bundle_deep: Mapping[Place, Float[Tensor, "2 N H P K"]] = field(default_factory=dict)
+    bundle_deep: Mapping[Place, Float[Tensor, "2 _ _ _ _"]] = field(default_factory=dict)
 
 
 def initial_rows(

@@ -61,7 +61,7 @@ class PromptSetup:
     start: Float[Tensor, "P E"]
     seed: int
     stacks: Mapping[Place, StackSpec] = field(default_factory=dict)
-    deep_start: Mapping[Place, Float[Tensor, "2 N H P K"]] = field(default_factory=dict)
+    deep_start: Mapping[Place, Float[Tensor, "2 _ _ _ _"]] = field(default_factory=dict)
 
 
 class PromptMethod(nn.Module, ABC):
@@ -95,8 +95,8 @@ class StoredPrompt(PromptMethod):
     def __init__(
         self,
         rows: Float[Tensor, "*J P E"] | None,
-        deep: Mapping[Place, Float[Tensor, "2 N H P K"]] | None = None,
-        gates: Mapping[Place, Float[Tensor, "N H"]] | None = None,
+        deep: Mapping[Place, Float[Tensor, "2 _ _ _ _"]] | None = None,
+        gates: Mapping[Place, Float[Tensor, "_ _"]] | None = None,
         *,
         num_positions: int = 0,
     ) -> None:
