@@ -41,7 +41,7 @@ def test_a_text_is_not_a_path(fails):
 
 def test_unsupported_suffix(write, fails):
     assert fails(read_examples, write("a.xlsx", b"PK")) == (
-        "a.xlsx: '.xlsx' files cannot be read (save it as one of .csv, .tsv, .jsonl, .json, .parquet)"
+        "a.xlsx: '.xlsx' files cannot be read (save it as one of .csv, .tsv, .jsonl, .json, .parquet, .conll, .bio, .iob)"
     )
     assert "README: files without a suffix cannot be read" in fails(read_examples, write("README", "x"))
 

@@ -12,7 +12,6 @@ from ptune.data.names import did_you_mean, listed, nearest
 from ptune.data.readers import Source, has_splits, load_splits, read_examples
 from ptune.data.sampling import fingerprint, hold_out, sample_shots
 from ptune.data.tags import (
-    OUTSIDE,
     TagScheme,
     TagSpan,
     convert_tags,
@@ -26,7 +25,6 @@ from ptune.data.tags import (
 )
 
 __all__ = [
-    "OUTSIDE",
     "Conflict",
     "Description",
     "Example",

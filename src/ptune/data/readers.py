@@ -42,8 +42,8 @@ def read_examples(
     """Reads the rows of one file, one split of a folder or hub data set, or rows in memory.
 
     Args:
-        source: a .csv, .tsv, .jsonl, .json or .parquet file; a folder of splits; a hub id (`owner/name`, `name`,
-            `owner/name:config`, or any of them behind `hub:`) where there is no such path; or rows.
+        source: a .csv, .tsv, .jsonl, .json, .parquet, .conll, .bio or .iob file; a folder of splits; a hub id (`owner/name`,
+            `name`, `owner/name:config`, or any of them behind `hub:`) where there is no such path; or rows.
         fields: columns that each row must have, with a value; other columns are kept too.
         label: the label's column (after renaming); None where there is none.
         encoding: of a text file; None detects UTF-8, UTF-16 with its mark, and Chinese GB18030.

@@ -1,7 +1,7 @@
 """A file's text or rows in memory go in; a `Table` of raw rows comes out, each row knowing where it stands.
 
-One function per format: CSV and TSV, JSON Lines, JSON, Parquet, memory. Values are still what the format held; turning
-them into text and labels is the business of `ptune.data.rows`.
+One function per format: CSV and TSV, JSON Lines, JSON, Parquet, memory; columns of tokens are `ptune.data.conll`'s. Values are
+still what the format held; turning them into text and labels is the business of `ptune.data.rows`.
 """
 
 import csv
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from ptune.data.conll import COLUMN_SUFFIXES, read_columns
 from ptune.data.encoding import decode
 from ptune.data.example import Example
 from ptune.data.names import listed
@@ -19,7 +20,7 @@ from ptune.errors import DataError, notice
 
 __all__ = ["SUFFIXES", "Row", "RowLike", "Table", "memory_table", "read_table"]
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", *COLUMN_SUFFIXES)
 
 RowLike = Mapping[str, object] | str | Example
 
@@ -57,7 +58,7 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
     """Reads one file by its suffix.
 
     Args:
-        path: an existing file.
+        path: an existing file; a .txt file, which a folder of splits passes over, is read as columns of tokens and tags.
         encoding: see `decode`; Parquet ignores it.
 
     Returns:
@@ -67,7 +68,7 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
         DataError: the suffix is not supported, the file cannot be read or parsed, or it has no rows.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in (*SUFFIXES, ".txt"):
         kind = f"'{suffix}' files" if suffix else "files without a suffix"
         raise DataError(f"{kind} cannot be read", where=path.name, fix=f"save it as one of {', '.join(SUFFIXES)}")
     table = _read_parquet(path) if suffix == ".parquet" else _read_text(path, suffix, encoding)
@@ -116,6 +117,9 @@ def _read_text(path: Path, suffix: str, encoding: str | None) -> Table:
             return Table(name, tuple(_jsonl_rows(text, name)))
         case ".json":
             return Table(name, tuple(_json_rows(text, name)))
+        case ".conll" | ".bio" | ".iob" | ".txt":
+            sentences = read_columns(text, name)
+            return Table(name, tuple(Row(sentence.columns, f"{name}:{sentence.line}") for sentence in sentences))
         case _:
             return _csv_table(text, name, "\t" if suffix == ".tsv" else _csv_delimiter(text))
 

@@ -12,7 +12,6 @@ from ptune.data.names import did_you_mean
 from ptune.errors import DataError
 
 __all__ = [
-    "OUTSIDE",
     "TagScheme",
     "TagSpan",
     "convert_tags",
@@ -27,7 +26,7 @@ __all__ = [
 
 TagScheme = Literal["IO", "IOB1", "BIO", "BIOES", "BILOU", "BMES"]
 
-OUTSIDE = "O"
+_OUTSIDE = "O"
 
 # How a scheme writes the first, a middle, the last and the only token of a span.
 _LETTERS = {"BIO": "BIIB", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
@@ -58,7 +57,7 @@ def tag_spans(tags: Sequence[str]) -> tuple[TagSpan, ...]:
     spans: list[TagSpan] = []
     start: int | None = None
     previous: _Part | None = None
-    for place, tag in enumerate([*tags, OUTSIDE]):
+    for place, tag in enumerate([*tags, _OUTSIDE]):
         part = _part(tag)
         begins = part is not None and _begins(previous, part)
         if start is not None and previous is not None and (part is None or begins):
@@ -82,12 +81,12 @@ def tags_of(spans: Iterable[TagSpan], length: int, scheme: TagScheme = "BIO") ->
         DataError: a span reaches out of the row, is empty or overlaps another, or the scheme is unknown.
     """
     _check_scheme(scheme)
-    tags = [OUTSIDE] * length
+    tags = [_OUTSIDE] * length
     end_of_last: dict[str, int] = {}
     for span in sorted(spans, key=lambda span: (span.start, span.end)):
         if not 0 <= span.start < span.end <= length:
             raise DataError(f"span {tuple(span)} does not fit a row of {length} tokens", fix="give 0 <= start < end <= length")
-        if any(tag != OUTSIDE for tag in tags[span.start : span.end]):
+        if any(tag != _OUTSIDE for tag in tags[span.start : span.end]):
             raise DataError(f"span {tuple(span)} overlaps another one", fix="give each token at most one span")
         touches = end_of_last.get(span.type) == span.start
         letters = _span_letters(span.end - span.start, scheme, touches)
@@ -142,7 +141,7 @@ def tag_names(types: Iterable[str], scheme: TagScheme = "BIO") -> tuple[str, ...
     """
     _check_scheme(scheme)
     letters = tuple(dict.fromkeys(_scheme_letters(scheme)))
-    return (OUTSIDE, *(f"{letter}-{name}" if name else letter for name in types for letter in letters))
+    return (_OUTSIDE, *(f"{letter}-{name}" if name else letter for name in types for letter in letters))
 
 
 def may_follow(previous: str | None, tag: str | None, scheme: TagScheme) -> bool:
@@ -190,7 +189,7 @@ def _letter(tag: str) -> str | None:
 
 def _part(tag: str) -> _Part | None:
     """Role and type of a tag, or None outside of all spans."""
-    if tag == OUTSIDE:
+    if tag == _OUTSIDE:
         return None
     letter = _letter(tag)
     return ("middle", tag) if letter is None else (_ROLES[letter], tag[len(letter) + 1 :])
@@ -213,7 +212,7 @@ def _span_letters(length: int, scheme: TagScheme, touches: bool) -> str:
 
 def _checked(tag: str | None, scheme: TagScheme) -> _Part | None:
     _check_scheme(scheme)
-    if tag is None or tag == OUTSIDE:
+    if tag is None or tag == _OUTSIDE:
         return None
     letters = tuple(dict.fromkeys(_scheme_letters(scheme)))
     if (_letter(tag) or ("I" if scheme == "IO" else None)) not in letters:
