@@ -5,6 +5,7 @@ Also here: label sets, few-shot samples, held-out rows, fingerprints, the descri
 """
 
 from ptune.data.describe import Conflict, Description, FieldStats, Lengths, Overlap, SplitStats, describe
+from ptune.data.dialogue import DialogueColumns, DialogueMessage, dialogue_messages
 from ptune.data.encoding import decode
 from ptune.data.example import Example, FieldValue, LabelSet
 from ptune.data.labels import check_labels, label_set, label_text
@@ -27,6 +28,8 @@ from ptune.data.tags import (
 __all__ = [
     "Conflict",
     "Description",
+    "DialogueColumns",
+    "DialogueMessage",
     "Example",
     "FieldStats",
     "FieldValue",
@@ -41,6 +44,7 @@ __all__ = [
     "convert_tags",
     "decode",
     "describe",
+    "dialogue_messages",
     "did_you_mean",
     "fingerprint",
     "has_splits",
