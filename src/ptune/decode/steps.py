@@ -72,7 +72,8 @@ class CausalSteps(Steps):
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         hidden = self._backbone.hidden(self._live, self._prompt, self._contexts, keep=kept)
         keys, values = (torch.stack([kept[layer][part] for layer in sorted(kept)]) for part in (0, 1))
-        self._read = (*self._contexts, Context(keys, values, self._live.mask, self._live.positions))
+        positions = _behind_prefix(self._live.positions, self._live.deep, self._prompt)
+        self._read = (*self._contexts, Context(keys, values, self._live.mask, positions))
         self._of_rows = self._read
         return _log_probabilities(hidden, _last(self._live), self._logits)
 
@@ -103,6 +104,7 @@ class CausalSteps(Steps):
             return ()
         grown = self._grown[..., : self._num_grown, :]
         positions = self._next - self._num_grown + torch.arange(self._num_grown)
+        positions = _behind_prefix(positions, None, self._prompt)
         return (Context(grown[0], grown[1], torch.ones_like(positions, dtype=torch.bool), positions),)
 
     def _append(self, kept: dict[int, tuple[Tensor, Tensor]]) -> None:
@@ -137,13 +139,16 @@ class RecomputedSteps(Steps):
         at = live.mask.sum(1)[:, None]
         ids, soft, mask = (torch.cat([one, one[:, -1:]], 1) for one in (live.ids, live.soft, live.mask))
         ids, soft, mask = ids.scatter(1, at, tokens[:, None]), soft.scatter(1, at, -1), mask.scatter(1, at, True)
-        self._live = replace(live, ids=ids, soft=soft, mask=mask, positions=torch.arange(ids.shape[1]).expand_as(ids))
+        deep = None if live.deep is None else torch.cat([live.deep, live.deep[:, -1:]], 1).scatter(1, at, True)
+        positions = torch.arange(ids.shape[1]).expand_as(ids)
+        self._live = replace(live, ids=ids, soft=soft, mask=mask, positions=positions, deep=deep)
         return self.start()
 
     def keep(self, rows: Int[Tensor, " Q"]) -> None:
         """Chooses rows."""
         live = self._live
-        self._live = Live(live.ids[rows], live.soft[rows], live.mask[rows], live.positions[rows])
+        deep = None if live.deep is None else live.deep[rows]
+        self._live = Live(live.ids[rows], live.soft[rows], live.mask[rows], live.positions[rows], deep=deep)
 
 
 class DecoderSteps(Steps):
@@ -179,6 +184,11 @@ class DecoderSteps(Steps):
         hidden = self._backbone.decoder_hidden(self._rows, self._hidden, self._live.mask, self._prompt)
         at = torch.full((len(self._rows.ids),), self._rows.ids.shape[1] - 1)
         return _log_probabilities(hidden, at, self._logits)
+
+
+def _behind_prefix(positions: Tensor, deep: Tensor | None, prompt: PromptState) -> Tensor:
+    """Positions as the attention has them: moved on for tokens behind a prefix that takes up some."""
+    return positions + (prompt.num_positions if deep is None else prompt.num_positions * deep.long())
 
 
 def _last(live: Live) -> Tensor:

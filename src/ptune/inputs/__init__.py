@@ -1,6 +1,9 @@
 """Tokens, batches and the types that prompt and backbone share."""
 
 from ptune.inputs.answers import AnswerWords, FillOrder
+from ptune.inputs.chat import PLAIN_CHAT, Chat, ChatText, Message
+from ptune.inputs.continued import Continued, decoder_prefix, lay_out_continued
+from ptune.inputs.conversation import Conversations
 from ptune.inputs.encode import encode
 from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, lead_length, pad_rows, trunk_start
 from ptune.inputs.merge import Merged, merge
@@ -21,16 +24,22 @@ from ptune.inputs.types import (
 )
 
 __all__ = [
+    "PLAIN_CHAT",
     "AnswerWords",
     "BackboneKind",
     "BackboneSpec",
     "Batch",
+    "Chat",
+    "ChatText",
     "Context",
+    "Continued",
+    "Conversations",
     "DecoderRows",
     "Encoded",
     "FillOrder",
     "Live",
     "Merged",
+    "Message",
     "Place",
     "PoolKind",
     "Prefix",
@@ -40,7 +49,9 @@ __all__ = [
     "StackSpec",
     "StoredContext",
     "Tokens",
+    "decoder_prefix",
     "encode",
+    "lay_out_continued",
     "lay_out_filled",
     "lay_out_pooled",
     "lay_out_words",
