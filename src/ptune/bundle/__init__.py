@@ -1,6 +1,23 @@
-"""A trained task on disk."""
+"""A trained task on disk, and its exchange with other tools."""
 
 from ptune.bundle.bundle import CARD, Bundle, read_bundle
 from ptune.bundle.convert import bundle_of, model_of
+from ptune.bundle.incoming import Imported, import_prompt
+from ptune.bundle.losses import Exported
+from ptune.bundle.outgoing import export_peft
+from ptune.bundle.prompt_embeds import export_prompt_embeds
+from ptune.bundle.vocabulary import export_vocabulary
 
-__all__ = ["CARD", "Bundle", "bundle_of", "model_of", "read_bundle"]
+__all__ = [
+    "CARD",
+    "Bundle",
+    "Exported",
+    "Imported",
+    "bundle_of",
+    "export_peft",
+    "export_prompt_embeds",
+    "export_vocabulary",
+    "import_prompt",
+    "model_of",
+    "read_bundle",
+]

@@ -18,6 +18,8 @@ from ptune.cli import data, models, runs, template
 from ptune.cli.console import say
 from ptune.cli.doctor import doctor
 from ptune.cli.evaluate import evaluate
+from ptune.cli.export import export
+from ptune.cli.import_ import import_
 from ptune.cli.init import init
 from ptune.cli.inspect import inspect
 from ptune.cli.plan import plan
@@ -35,8 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, evaluate, predict, inspect):
+for _verb in (init, plan, train, evaluate, predict, inspect, export):
     app.command()(_verb)
+app.command("import")(import_)
 for _group, _help in (
     (data, "Look at data."),
     (template, "Check and choose templates."),

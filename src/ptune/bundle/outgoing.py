@@ -1,0 +1,135 @@
+"""A task as a PEFT adapter, and what of the task that format cannot say.
+
+In: a `PromptModel`. Out: a folder that `peft.PeftModel.from_pretrained` opens, with `prompt_card.json` and `README.md` beside
+it, and `Exported`, which lists what is not in it. PEFT puts its virtual tokens in front of everything: words and special tokens
+that stand in front of the last learned token are therefore written as virtual tokens too (`bundle/front.py`), which gives the
+same scores. Whatever would give other scores is refused, or written with `force` and said.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptune.bundle.convert import bundle_of
+from ptune.bundle.deep_exchange import deep_adapter
+from ptune.bundle.front import Front, front_of, why_no_front
+from ptune.bundle.losses import Exported, Loss, base_name, learned_rows, prompt_losses, refuse_changes
+from ptune.bundle.peft_format import ADAPTER_CONFIG, PeftAdapter
+from ptune.bundle.prompt_card import PROMPT_CARD, PromptCard, check_folder
+from ptune.model import PromptModel
+from ptune.template import Template
+
+__all__ = ["export_peft"]
+
+_OWN_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "README.md", PROMPT_CARD)
+_TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM"}
+
+
+def export_peft(
+    model: PromptModel, folder: str | Path, *, facts: Mapping[str, Any] | None = None, force: bool = False
+) -> Exported:
+    """Writes a task's prompt as PEFT keeps it.
+
+    Args:
+        model: trained.
+        folder: new, empty, or an earlier export.
+        facts: what the bundle's card keeps about the run.
+        force: write the learned rows as a front prompt even where that gives other scores.
+
+    Raises:
+        BundleError: nothing is learned, several prompts are, or PEFT would compute something else and `force` is not set.
+    """
+    path = Path(folder).expanduser().resolve()
+    check_folder(path, _OWN_FILES)
+    adapter, card, losses = _adapter(model, facts or {})
+    refuse_changes(losses, "PEFT", force=force)
+    adapter.write(path)
+    card.write(path)
+    lost = tuple(loss.what for loss in losses)
+    (path / "README.md").write_text(_readme(model, adapter, lost), encoding="utf-8")
+    return Exported(path, f"{adapter.peft_type}, {adapter.task_type}, {adapter.num_tokens} virtual tokens", lost)
+
+
+def _adapter(model: PromptModel, facts: Mapping[str, Any]) -> tuple[PeftAdapter, PromptCard, list[Loss]]:
+    with torch.no_grad():
+        state = model.prompt()
+    card = bundle_of(model, facts).card
+    if state.prefixes:
+        adapter, losses = deep_adapter(model, state)
+        losses = [Loss(f"the template: write texts as {str(model.template)!r} yourself"), *losses, *prompt_losses(model)]
+        return adapter, PromptCard(card, model.prior.tolist()), losses
+    rows, spec = learned_rows(model, "PEFT"), model.backbone.spec
+    losses = prompt_losses(model)
+    reason = why_no_front(model)
+    if reason:
+        front = Front(rows.detach().cpu(), (), tuple(range(len(rows))), holds_start=False)
+        losses.insert(0, Loss(f"their place: {reason}, and PEFT's stand in front of everything", True))
+    else:
+        front = front_of(model)
+    losses = [*_placement_losses(model, front, reason), *losses]
+    peft_type = "P_TUNING" if model.method.name == "p-tuning" else "PROMPT_TUNING"
+    config = {
+        "base_model_name_or_path": base_name(model),
+        "num_attention_heads": _heads(model),
+        "num_layers": spec.num_layers,
+        "token_dim": spec.embedding_size,
+    }
+    tensors = {"prompt_embeddings": front.rows}
+    adapter = PeftAdapter(peft_type, _TASK_TYPES[spec.kind], len(front.rows), tensors, config)
+    return adapter, PromptCard(card, model.prior.tolist(), front.learned), losses
+
+
+def _placement_losses(model: PromptModel, front: Front, reason: str) -> list[Loss]:
+    losses = [Loss(f"the template: write texts as {str(_rest(model.template, reason))!r} yourself")]
+    if front.num_fixed:
+        shown = " ".join(model.backbone.tokens.show([i for i, row in zip(front.ids, front.learned, strict=True) if row < 0]))
+        losses.append(Loss(f"the text's beginning, which is among the virtual tokens ({shown}): do not write it again"))
+    if front.holds_start:
+        losses.append(Loss("the start token, which is a virtual one too: tokenise texts without it"))
+    if model.backbone.kind == "encoder":
+        losses.append(Loss("a masked-language-model task, which PEFT does not know: its result begins with the virtual tokens"))
+    return losses
+
+
+def _rest(template: Template, reason: str) -> Template:
+    """What the user of the other format has to write: the template behind its last learned token."""
+    if reason:
+        return template.without_soft()
+    last, _ = template.soft_nodes[-1]
+    return Template(template.nodes[last + 1 :])
+
+
+def _heads(model: PromptModel) -> int | None:
+    config = model.backbone.model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    return heads if isinstance(heads, int) else None
+
+
+def _readme(model: PromptModel, adapter: PeftAdapter, lost: tuple[str, ...]) -> str:
+    classes = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
+    loader = classes.get(adapter.task_type or "", "AutoModel" if adapter.is_deep else "AutoModelForMaskedLM")
+    base = base_name(model)
+    lines = "\n".join(f"- {sentence}" for sentence in lost)
+    return f"""---
+library_name: peft
+base_model: {base!r}
+tags: [ptune]
+---
+
+A learned prompt ({adapter.peft_type}, {adapter.num_tokens} virtual tokens) for {base}, trained with ptune.
+
+```python
+from peft import PeftModel
+from transformers import {loader}
+
+model = PeftModel.from_pretrained({loader}.from_pretrained({base!r}), "this folder")
+```
+
+Not part of it:
+
+{lines}
+
+`prompt_card.json` holds the rest for `ptune import`, which gives the whole task back.
+"""
