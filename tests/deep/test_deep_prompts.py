@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from reference_attention import reference_decoder_states, reference_states
 from torch import Tensor
 
 from ptune.backbone import text_keys_and_values
@@ -12,6 +11,7 @@ from ptune.bundle import bundle_of, model_of
 from ptune.errors import BackboneError, PromptError, TemplateError
 from ptune.inputs import Place, Prefix, PromptState, merge
 from ptune.model import PromptModel
+from reference_attention import reference_decoder_states, reference_states
 from tiny import (
     DECODERS,
     DEEP_KINDS,

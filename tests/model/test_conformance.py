@@ -5,7 +5,7 @@ with its reason; nothing is skipped silently.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,10 +16,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ptune.backbone import Backbone
 from ptune.backbone.backbone import fingerprint
 from ptune.errors import BackboneError, PtuneError, TemplateError
-from ptune.inputs import lay_out_pooled, lay_out_words
+from ptune.inputs import StackSpec, lay_out_pooled, lay_out_words
 from ptune.model import PromptModel
 from tiny import (
     DECODERS,
+    DEEP_KINDS,
     ENCODER_DECODERS,
     ENCODERS,
     EXAMPLES,
@@ -47,6 +48,7 @@ class Method:
     template: str
     num_parameters: Callable[[int], int]
     num_rows: int = 0
+    num_deep_parameters: Callable[[list[StackSpec]], int] | None = None
 
     def build(self, backbone: Backbone, labels: Any = SEVERAL, template: str | None = None, **settings: Any) -> PromptModel:
         return PromptModel.build(
@@ -100,7 +102,54 @@ METHODS = [
         num_rows=3,
     ),
 ]
-LEARNING = [method for method in METHODS if method.num_rows]
+
+
+def _widths(stacks: list[StackSpec]) -> int:
+    """2 * N * H_kv * K, over all attention stacks that learn."""
+    return sum(2 * stack.num_layers * stack.num_heads * stack.head_size for stack in stacks)
+
+
+def _encoder(stacks: list[StackSpec], num_tokens: int) -> int:
+    """P * d + (d * 512 + 512) for each stack, + 513 * 2 * N * H_kv * K."""
+    return len(stacks) * (num_tokens * WIDTH + WIDTH * 512 + 512) + 513 * _widths(stacks)
+
+
+def _gates(stacks: list[StackSpec]) -> int:
+    return sum(stack.num_layers * stack.num_heads for stack in stacks)
+
+
+DEEP = [
+    Method(
+        "p-tuning-v2",
+        {"name": "p-tuning-v2", "num_tokens": 3},
+        "{text} It was{mask}",
+        lambda size: 0,
+        num_deep_parameters=lambda stacks: 3 * _widths(stacks),
+    ),
+    Method(
+        "p-tuning-v2-gate",
+        {"name": "p-tuning-v2", "num_tokens": 2, "gate": True},
+        "{text}{mask} .",
+        lambda size: 0,
+        num_deep_parameters=lambda stacks: 2 * _widths(stacks) + _gates(stacks),
+    ),
+    Method(
+        "p-tuning-v2-projection",
+        {"name": "p-tuning-v2", "num_tokens": 3, "projection": True},
+        "{text} It was{mask}",
+        lambda size: 0,
+        num_deep_parameters=lambda stacks: _encoder(stacks, 3),
+    ),
+    Method(
+        "prefix-tuning",
+        {"name": "prefix-tuning", "num_tokens": 4, "init_text": "the film was good"},
+        "{text} It was{mask}",
+        lambda size: 0,
+        num_deep_parameters=lambda stacks: _encoder(stacks, 4),
+    ),
+]
+METHODS += DEEP
+LEARNING = [method for method in METHODS if method.num_rows or method.num_deep_parameters]
 
 
 @dataclass(frozen=True)
@@ -110,7 +159,7 @@ class Declared:
     check: str
     kinds: tuple[str, ...]
     reason: str
-    methods: tuple[str, ...] = field(default=tuple(method.id for method in METHODS))
+    methods: tuple[str, ...] = ("*",)
 
 
 EXCEPTIONS = [
@@ -120,17 +169,19 @@ EXCEPTIONS = [
         "BART's encoder numbers positions itself and takes no position ids, so padding must stand right",
     ),
     Declared("positions", ("t5", "t5-untied"), "T5's positions are relative: there is no longest input"),
+    Declared("checkpointing", ("albert",), "ALBERT has no layers that checkpoint"),
+    Declared("gradient", ("modernbert",), "ModernBERT rounds rotated queries and keys to single precision"),
 ]
 
 
 def pairs(check: str, methods: list[Method] = METHODS, kinds: list[str] = KINDS) -> Iterator[Any]:
     """All pairs of method and kind, exceptions marked with their reason."""
     for method in methods:
-        for kind in kinds:
+        for kind in DEEP_KINDS if kinds is KINDS and method.num_deep_parameters else kinds:
             why = [
                 entry.reason
                 for entry in EXCEPTIONS
-                if entry.check == check and kind in entry.kinds and method.id in entry.methods
+                if entry.check == check and kind in entry.kinds and (method.id in entry.methods or "*" in entry.methods)
             ]
             yield pytest.param(method, kind, id=f"{method.id}-{kind}", marks=[pytest.mark.skip(reason=why[0])] if why else [])
 
@@ -199,10 +250,14 @@ def test_the_number_of_trained_parameters_is_the_formula(method: Method, kind: s
     model = method.build(backbone, SEVERAL if pool is None else ["yes", "no", "perhaps"], pool=pool)
     head = 0 if pool is None else WIDTH * 3 + 3
     expected = method.num_parameters(backbone.spec.embedding_size) + head
+    stacks = [stack.spec for place, stack in backbone.stacks.items() if pool is None or place == "text"]
+    if method.num_deep_parameters is not None:
+        expected += method.num_deep_parameters(stacks)
     assert model.num_trained == expected == sum(parameter.numel() for parameter in model.parameters())
     assert model.layout.num_rows == method.num_rows
     held = sum(tensor.numel() for tensor in model.state_dict().values())
-    assert held <= expected + len(model.labels) + method.num_rows * WIDTH, "state_dict holds more than what is learned"
+    start = method.num_rows * WIDTH + (4 * _widths(stacks) if method in DEEP else 0)
+    assert held <= expected + len(model.labels) + start, "state_dict holds more than what is learned"
 
 
 @over("same seed", LEARNING)
@@ -314,6 +369,9 @@ def test_a_kept_context_changes_nothing(method: Method, kind: str, labels: Any) 
         with pytest.raises(BackboneError, match="causal"):
             model.prepare(EXAMPLES, keep_context=True)
         return
+    if method in DEEP:
+        assert "in front of the whole text" in model.why_not_keep(), "tests/deep keeps contexts where they stand behind it"
+        return
     assert_same_step(loss_and_gradients(model, keep_context=True), loss_and_gradients(model))
 
 
@@ -323,6 +381,9 @@ def test_a_kept_context_changes_no_head(method: Method, kind: str, pool: Any) ->
     model = method.build(tiny_backbone(kind), ["yes", "no"], pool=pool)
     if pool in ("cls", "mean"):
         assert pool in model.why_not_keep(), "these read the tokens that a kept context holds"
+        return
+    if method in DEEP:
+        assert "in front of the whole text" in model.why_not_keep()
         return
     assert_same_step(loss_and_gradients(model, keep_context=True), loss_and_gradients(model))
 
@@ -356,7 +417,7 @@ def test_checkpointing_changes_nothing_and_does_recompute(method: Method, kind: 
     assert not any(module.training for module in backbone.model.modules())
 
 
-@pytest.mark.parametrize("method", LEARNING, ids=lambda method: method.id)
+@pytest.mark.parametrize("method", [one for one in LEARNING if one not in DEEP], ids=lambda method: method.id)
 def test_a_kept_context_obeys_the_sliding_window(method: Method) -> None:
     """Texts of 1.5 windows and more, so that some tokens are out of sight for a sliding layer and not for a full one."""
     model = method.build(tiny_backbone("gemma3"))
@@ -474,6 +535,8 @@ def test_prompt_and_text_beyond_the_positions_is_an_error_that_names_both(method
     backbone = tiny_backbone(kind)
     config = dict(method.config)
     template = method.template
+    if method in DEEP:
+        pytest.skip("no token of the text is learned; tests/deep has the limits of learned keys")
     if "num_tokens" in config:
         config["num_tokens"] = 70
     else:
@@ -487,13 +550,21 @@ def test_prompt_and_text_beyond_the_positions_is_an_error_that_names_both(method
         method.build(backbone, max_length=POSITIONS + 1)
 
 
+def model_positions(method: Method, kind: str) -> int:
+    """Positions that learned keys take up, in models whose positions can be moved on."""
+    if method not in DEEP or kind in ENCODER_DECODERS or "gate" in method.config:
+        return 0
+    return int(method.config["num_tokens"])
+
+
 @over("longest text")
 def test_the_longest_text_fits_the_positions(method: Method, kind: str) -> None:
     """A text of any length is shortened to what the model's last position allows, the answer included."""
-    model = method.build(tiny_backbone(kind), max_length=POSITIONS)
+    longest = POSITIONS - model_positions(method, kind)
+    model = method.build(tiny_backbone(kind), max_length=longest)
     prepared = model.prepare([example("good " * 200, "yes"), example("bad", "no")])
     assert prepared.num_cut == 1
-    assert len(prepared.encoded[0]) + model.answers.max_tokens == POSITIONS
+    assert len(prepared.encoded[0]) + model.answers.max_tokens == longest
     assert torch.isfinite(model.scores(prepared)).all()
 
 

@@ -21,7 +21,6 @@ from ptune.prompt import (
     PromptSetup,
     build_prompt,
     initial_rows,
-    registration,
     vary,
 )
 from ptune.readout import Verbalizer
@@ -152,17 +151,25 @@ def init_sources(
 
 
 def build_members(
-    config: MethodConfig, backbone: Backbone, layout: SoftLayout, sources: InitSources, num_candidates: int, seed: int
+    config: MethodConfig,
+    backbone: Backbone,
+    layout: SoftLayout,
+    sources: InitSources,
+    num_candidates: int,
+    seed: int,
+    *,
+    writes: bool = True,
 ) -> tuple[list[PromptMethod], tuple[float, ...]]:
     """One prompt for each candidate, and its share of the learning rate.
 
-    A candidate whose initialisation came out like the first one's (given words, say) gets a little noise on its rows.
+    A candidate whose initialisation came out like the first one's (given words, say) gets a little noise on its rows. `writes`
+    says whether a decoder takes part, whose attention then learns too; a head reads the encoder alone.
     """
     kind = config.kind if isinstance(config, InitConfig) else "random"
     high = torch.float64 if backbone.dtype == torch.float64 else torch.float32
     spec, members, first = backbone.spec, [], torch.zeros(0, backbone.spec.embedding_size, dtype=high)
     variations = vary(num_candidates, seed)
-    deep = deep_parts(config, backbone, sources) if registration(config).num_deep(config) else {}
+    deep = deep_parts(config, backbone, sources, writes=writes) if isinstance(config, DeepConfig) else {}
     for number, one in enumerate(variations):
         start = torch.zeros(0, spec.embedding_size, dtype=high)
         if layout.num_rows:
@@ -176,15 +183,14 @@ def build_members(
     return members, tuple(one.rate_factor for one in variations)
 
 
-def deep_parts(config: MethodConfig, backbone: Backbone, sources: InitSources) -> dict[str, Any]:
+def deep_parts(config: DeepConfig, backbone: Backbone, sources: InitSources, *, writes: bool) -> dict[str, Any]:
     """What a deep method is built from: the attention stacks that learn, and the keys and values that they start from.
 
     Raises:
         BackboneError: the model takes no learned keys and values.
         PromptError: stacks that the model has not, a text without tokens, or a placement for causal models only.
     """
-    assert isinstance(config, DeepConfig)
-    stacks = {place: stack.spec for place, stack in backbone.stacks.items()}
+    stacks = {place: stack.spec for place, stack in backbone.stacks.items() if writes or place == "text"}
     unknown = [place for place in config.places or () if place not in stacks]
     if unknown:
         has = ", ".join(stacks)

@@ -18,6 +18,7 @@ from ptune.inputs import (
     AnswerWords,
     Batch,
     FillOrder,
+    Place,
     PoolKind,
     SoftLayout,
     lay_out_filled,
@@ -37,6 +38,7 @@ from ptune.model.rows import BatchedRows
 from ptune.objective import classification_loss
 from ptune.prompt import (
     CandidatePrompts,
+    DeepConfig,
     MethodConfig,
     PromptMethod,
     PromptSetup,
@@ -105,7 +107,7 @@ class PromptModel(BatchedRows):
         if verbalizer is not None:
             backbone.require_output()
             self.answers = verbalizer.answers(template, backbone.tokens)
-        self.max_length = checked_length(backbone, max_length)
+        self.max_length = checked_length(backbone, max_length, registration(method).num_deep(method))
         if isinstance(start, PromptMethod):
             self.prompt: PromptMethod = start
         else:
@@ -135,6 +137,7 @@ class PromptModel(BatchedRows):
         method: str | Mapping[str, Any] | MethodConfig = "p-tuning",
         pool: PoolKind | None = None,
         init_rows: Tensor | None = None,
+        init_deep: Mapping[Place, Tensor] | None = None,
         candidates: int = 1,
         seed: int = 0,
         **settings: Any,
@@ -148,6 +151,7 @@ class PromptModel(BatchedRows):
             method: prompt method, by name or with settings.
             pool: `cls`, `last`, `mean` or `mask` to read a linear head instead of label words.
             init_rows: [P, E] of another task for `init: bundle`.
+            init_deep: [2, N, H_kv, P, K] of each attention stack, of a deep method.
             candidates: prompts to train side by side; they differ in initialisation and learning rate (`prompt.vary`).
             seed: of everything drawn.
             **settings: max_length, fill, tune, class_weights, label_smoothing.
@@ -171,8 +175,8 @@ class PromptModel(BatchedRows):
         given = labels.labels if isinstance(labels, Verbalizer) else labels
         names = verbalizer.labels if verbalizer else tuple(label_text(name) for name in given)
         layout = soft_layout(complete, backbone.tokens)
-        sources = init_sources(config, backbone, complete, verbalizer, init_rows)
-        members, factors = build_members(config, backbone, layout, sources, candidates, seed)
+        sources = init_sources(config, backbone, complete, verbalizer, init_rows, init_deep)
+        members, factors = build_members(config, backbone, layout, sources, candidates, seed, writes=pool is None)
         return cls(
             backbone,
             complete,
@@ -243,7 +247,8 @@ class PromptModel(BatchedRows):
     def can_share_a_batch(self) -> bool:
         """Whether its rows can be read in one batch with other tasks': one prompt, one pass, places on the text's side."""
         by_word = self.answers is not None and not self._fills_one_by_one and self.backbone.kind != "encoder-decoder"
-        return self.prior.dim() == 1 and (by_word or self.pool in ("cls", "last", "mask"))
+        has_gates = isinstance(self.method, DeepConfig) and self.method.gate
+        return self.prior.dim() == 1 and not has_gates and (by_word or self.pool in ("cls", "last", "mask"))
 
     def _scores_of(self, states: Tensor, batch: Batch) -> Tensor:
         if self.head is not None:

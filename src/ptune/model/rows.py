@@ -202,9 +202,8 @@ class BatchedRows(nn.Module, ABC):
 
     def why_not_keep(self) -> str:
         """Why what lies in front of the learned tokens may not be kept; empty where it may."""
-        if self._has_deep_front:
-            return "learned keys and values stand in front of the whole text"
-        return self._why_not_reuse()
+        in_front = "learned keys and values stand in front of the whole text" if self._has_deep_front else ""
+        return self._why_not_reuse() or in_front
 
     def _why_not_reuse(self) -> str:
         """Why keys and values of tokens that do not change may not be used again; empty where they may."""

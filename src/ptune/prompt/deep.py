@@ -61,6 +61,11 @@ class DeepConfig(MethodConfig):
         return self
 
     @property
+    def num_positions(self) -> int:
+        """Positions in front of the text that the learned tokens take up, where the model numbers them."""
+        return 0 if self.gate else self.num_tokens
+
+    @property
     def kind(self) -> Literal["random", "text", "bundle"]:
         """The choice made, or the one that the other keys imply."""
         return self.init or ("text" if self.init_text else "bundle" if self.init_bundle else "random")
@@ -77,7 +82,7 @@ class DeepPrompt(PromptMethod):
     def __init__(self, config: DeepConfig, setup: PromptSetup) -> None:
         super().__init__()
         self.num_tokens, self.dropout = config.num_tokens, config.dropout
-        self._num_positions = 0 if config.gate or not setup.spec.numbers_positions else config.num_tokens
+        self._num_positions = config.num_positions if setup.spec.numbers_positions else 0
         self.places: tuple[Place, ...] = tuple(setup.stacks)
         for place, stack in setup.stacks.items():
             self.register_buffer(f"unit_{place}", unit_of(stack).to(setup.start.dtype), persistent=False)

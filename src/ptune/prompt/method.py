@@ -132,7 +132,7 @@ class Registration:
         build: (config, setup) -> module.
         template: (config, template) -> the template with the method's own learned tokens in it, or an error.
         num_lead: (config) -> how many template nodes stand in front of the text's start token.
-        num_deep: (config) -> how many learned tokens each layer has, 0 for methods that learn token embeddings.
+        num_deep: (config) -> positions that the learned tokens of each layer take up; 0 where tokens of the text are learned.
         deep_from: (config, a row) -> the first of the row's tokens that sees them, None for all.
         learns: whether it has parameters at all.
     """

@@ -63,6 +63,6 @@ register(
     PTuningV2Config,
     _build,
     template=lambda config, template: has_no_soft(template, "p-tuning-v2"),
-    num_deep=lambda config: config.num_tokens,
+    num_deep=lambda config: config.num_positions,
     deep_from=deep_from,
 )

@@ -29,6 +29,6 @@ register(
     PrefixTuningConfig,
     _build,
     template=lambda config, template: has_no_soft(template, "prefix-tuning"),
-    num_deep=lambda config: config.num_tokens,
+    num_deep=lambda config: config.num_positions,
     deep_from=deep_from,
 )
