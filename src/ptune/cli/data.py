@@ -33,8 +33,6 @@ def describe(
     from ptune.data import describe, load_splits
 
     splits = load_splits(data, label=label, columns=columns_of(columns), encoding=encoding)
-    if all(row.label is None for rows in splits.values() for row in rows):
-        notice(f"no row has a label in column '{label}'; name the column that holds it with --label")
     count_tokens = None
     if backbone is not None:
         from ptune.backbone import load_backbone
@@ -42,6 +40,8 @@ def describe(
         tokens = load_backbone(backbone).tokens
         count_tokens = lambda text: len(tokens.ids(text))  # noqa: E731
     description = describe(splits, count_tokens=count_tokens)
+    if not description.contents and all(row.label is None for rows in splits.values() for row in rows):
+        notice(f"no row has a label in column '{label}'; name the column that holds it with --label")
     if as_json:
         print_json(description.to_dict())
     else:

@@ -1,17 +1,19 @@
 """What a data set looks like, and what is wrong with it: splits go in, a `Description` comes out.
 
-Counts and lengths for each split; duplicates, texts that several splits share, one text under several labels, and
-labels that training never shows. Texts count as the same when they agree after NFKC, case folding and folding of white
-space. Lengths are nearest-rank percentiles, so each is the length of a real row.
+Counts and lengths for each split, and what rows of tagging, qa, choice, generation and dialogue hold; duplicates, texts that
+several splits share, one text under several labels, and labels that training never shows. Texts count as the same when they
+agree after NFKC, case folding and folding of white space. Lengths are nearest-rank percentiles, so each is the length of a
+real row.
 """
 
 import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 
+from ptune.data.contents import Contents, contents_of
 from ptune.data.example import Example, FieldValue
 from ptune.data.names import listed
 from ptune.errors import DataError
@@ -83,6 +85,7 @@ class Description:
         num_conflicts: how many texts have more than one label, over all splits.
         conflicts: up to five of them.
         labels_not_in_train: for each other split, its labels that no row of `train` has.
+        contents: for each split that looks like another kind of task than classification, what its rows hold.
     """
 
     splits: Mapping[str, SplitStats]
@@ -90,6 +93,7 @@ class Description:
     num_conflicts: int
     conflicts: tuple[Conflict, ...]
     labels_not_in_train: Mapping[str, tuple[str, ...]]
+    contents: Mapping[str, Contents] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain dictionaries, lists, texts and numbers, ready for JSON."""
@@ -98,8 +102,9 @@ class Description:
         return plain
 
     def to_text(self) -> str:
-        """Two aligned tables, of fields and of labels, and one line for each finding."""
-        parts = [_table(_field_lines(self.splits)), _table(_label_lines(self.splits)), "\n".join(_findings(self))]
+        """Two aligned tables, of fields and of labels, the contents of other kinds, and one line for each finding."""
+        held = "\n".join(line for name, contents in self.contents.items() for line in contents.lines(name))
+        parts = [_table(_field_lines(self.splits)), _table(_label_lines(self.splits)), held, "\n".join(_findings(self))]
         return "\n\n".join(part for part in parts if part)
 
 
@@ -129,12 +134,15 @@ def describe(
     texts = {name: [_texts_of(example, fields) for example in examples] for name, examples in splits.items()}
     keys = {name: [_fold(row) for row in rows] for name, rows in texts.items()}
     num_conflicts, conflicts = _conflicts(splits, keys)
+    contents = {name: held for name, examples in splits.items() if (held := contents_of(examples)) is not None}
+    are_choices = any(held.kind == "choice" for held in contents.values())  # whose labels are the choices themselves
     return Description(
         {name: _split_stats(splits[name], texts[name], count_tokens) for name in splits},
         _overlaps(splits, keys),
         num_conflicts,
         conflicts,
-        _labels_not_in_train(splits),
+        {} if are_choices else _labels_not_in_train(splits),
+        contents,
     )
 
 
@@ -250,9 +258,9 @@ def _field_lines(splits: Mapping[str, SplitStats]) -> list[list[str]]:
     header = ["split", "rows", "field", "filled", "chars min", *ranks[1:]]
     lines = [[*header, "tokens min", *ranks[1:]] if with_tokens else header]
     for name, split in splits.items():
-        for field_name, field in split.fields.items():
-            cells = [name, str(split.num_rows), field_name, str(field.num_filled), *_length_cells(field.characters)]
-            lines.append([*cells, *_length_cells(field.tokens)] if with_tokens else cells)
+        for field_name, stats in split.fields.items():
+            cells = [name, str(split.num_rows), field_name, str(stats.num_filled), *_length_cells(stats.characters)]
+            lines.append([*cells, *_length_cells(stats.tokens)] if with_tokens else cells)
         if not split.fields:
             lines.append([name, str(split.num_rows), *["-"] * (len(lines[0]) - 2)])
     return lines
