@@ -39,3 +39,21 @@ def test_no_logits_stay_in_memory() -> None:
     value = log_normaliser(hidden, lambda states, columns: states @ (weight if columns is None else weight[columns]).T)
     assert value.grad_fn is not None
     assert [tuple(one.shape) for one in value.grad_fn.saved_tensors] == [(64, 4)]
+
+
+@pytest.mark.parametrize("hidden_learns", [False, True])
+def test_an_output_layer_that_learns_computes_its_logits_again(hidden_learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_LOGITS_PER_CHUNK", 40000)
+    hidden = torch.randn(64, 4).requires_grad_(hidden_learns)
+    weight = torch.randn(5000, 4).requires_grad_()
+    sizes: list[int] = []
+
+    def logits(states: Tensor, columns: Tensor | None) -> Tensor:
+        return states @ (weight if columns is None else weight[columns]).T
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: sizes.append(one.numel()) or one, lambda one: one):
+        value = log_normaliser(hidden, logits)
+    assert max(sizes) <= weight.numel()  # never the 64 x 5000 logits, nor a chunk of 8 x 5000
+    (mine,) = torch.autograd.grad(value.sum(), [weight])
+    (own,) = torch.autograd.grad(torch.logsumexp(logits(hidden, None), -1).sum(), [weight])
+    torch.testing.assert_close(mine, own)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ptune.inputs import AnswerWords, Batch, Reads
 
@@ -53,20 +54,29 @@ def log_normaliser(hidden_UD: Tensor, logits: Logits) -> Float[Tensor, " U"]:
     """logsumexp of all logits at each place.
 
     Where only the hidden states learn, the gradient is the probability-weighted mean of output rows: it is taken chunk by chunk
-    in the forward pass, and the logits are dropped.
+    in the forward pass, and the logits are dropped. Where the output layer learns too, a chunk's logits are computed again for
+    the gradient.
     """
     with torch.no_grad():
         vocab_size = logits(hidden_UD[:1], None).shape[1]
     step = max(1, _LOGITS_PER_CHUNK // vocab_size)
     chunks = torch.split(hidden_UD, step)
+    if torch.is_grad_enabled() and logits(hidden_UD[:1].detach(), None).requires_grad:  # the output layer learns too
+        return torch.cat([_recomputed(chunk, logits) if len(chunks) > 1 else _logsumexp(chunk, logits) for chunk in chunks])
     if not torch.is_grad_enabled() or not hidden_UD.requires_grad:
-        return torch.cat([torch.logsumexp(logits(chunk, None), -1) for chunk in chunks])
-    with torch.enable_grad():
-        if logits(hidden_UD[:1].detach(), None).requires_grad:  # the output layer learns too
-            return torch.cat([torch.logsumexp(logits(chunk, None), -1) for chunk in chunks])
+        return torch.cat([_logsumexp(chunk, logits) for chunk in chunks])
     values, slopes = zip(*(_with_slope(chunk.detach(), logits) for chunk in chunks), strict=True)
     total: Tensor = _Normaliser.apply(hidden_UD, torch.cat(values), torch.cat(slopes))  # type: ignore[no-untyped-call]
     return total
+
+
+def _logsumexp(hidden_UD: Tensor, logits: Logits) -> Tensor:
+    return torch.logsumexp(logits(hidden_UD, None), -1)
+
+
+def _recomputed(hidden_UD: Tensor, logits: Logits) -> Tensor:
+    value: Tensor = checkpoint(_logsumexp, hidden_UD, logits, use_reentrant=False)
+    return value
 
 
 def _with_slope(hidden_UD: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
