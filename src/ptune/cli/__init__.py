@@ -24,6 +24,7 @@ from ptune.cli.init import init
 from ptune.cli.inspect import inspect
 from ptune.cli.plan import plan
 from ptune.cli.predict import predict
+from ptune.cli.serve import serve, serve_key
 from ptune.cli.train import train
 from ptune.errors import PtuneError
 
@@ -47,6 +48,8 @@ for _group, _help in (
 ):
     app.add_typer(_group.app, help=_help)
 app.add_typer(runs.app, help="Look up and compare runs.")
+app.command()(serve)
+app.command()(serve_key)
 app.command()(doctor)
 
 

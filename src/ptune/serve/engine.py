@@ -1,0 +1,119 @@
+"""Everything that torch does for the server, on the one thread that may call it: tasks are built, texts are labelled.
+
+In: vetted bundles, then rows of any number of tasks. Out: tasks, and for each row its prediction or the reason why there is
+none. Rows of classification tasks share batches whatever task they are of; tasks of other kinds take their rows together. A
+row that cannot be used never harms the rows beside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ptune.backbone import Backbone
+from ptune.errors import PtuneError, notice
+from ptune.model import PromptModel
+from ptune.serve.refusals import Refusal, of_error
+from ptune.serve.vetting import Vetted
+from ptune.task import Task, predict_mixed, task_of
+
+__all__ = ["Engine", "InputRow", "kind_of_task", "refusal_of", "task_bytes"]
+
+InputRow = str | Mapping[str, Any]
+
+_CHARS_PER_TOKEN = 3
+_FAULT = "this text could not be computed; the server's log says why"
+
+
+class Engine:
+    """One frozen model and what it computes; not to be called from two threads at once.
+
+    Args:
+        backbone: the model that all tasks share.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._by_start: dict[str | None, Backbone] = {backbone.text_start: backbone}
+        _ = backbone.takes_plan, backbone.reads_where_needed  # tried once, before there are two threads
+
+    def build(self, vetted: Vetted) -> Task:
+        """A bundle on the backbone.
+
+        Raises:
+            PtuneError: it does not fit.
+        """
+        start = vetted.card["backbone"]["text_start"]
+        if start not in self._by_start:  # the same weights, but texts that start with another token
+            own = self.backbone
+            self._by_start[start] = Backbone(own.model, own.tokens.tokenizer, name=own.spec.name, text_start=start)
+        return task_of(vetted.bundle, self._by_start[start])
+
+    def cost(self, task: Task, row: InputRow) -> int:
+        """Live tokens of a row.
+
+        Raises:
+            PtuneError: the task cannot read it.
+        """
+        examples = task.examples([row])
+        model = task.model
+        if not _shares_batches(task):
+            return 1 + sum(len(str(value)) for value in examples[0].fields.values()) // _CHARS_PER_TOKEN
+        encoded = model.encode(examples[0])
+        return len(encoded) - model.num_lead([encoded]) + _branches(model)
+
+    def predict(self, rows: Sequence[tuple[Task, InputRow]]) -> list[Any]:
+        """A prediction, or a `Refusal`, for each row."""
+        answers: list[Any] = [None] * len(rows)
+        groups: dict[int, list[int]] = {}
+        for place, (task, _) in enumerate(rows):
+            groups.setdefault(0 if _shares_batches(task) else id(task), []).append(place)
+        for places in groups.values():
+            self._answer([rows[place] for place in places], places, answers)
+        return answers
+
+    def _answer(self, rows: Sequence[tuple[Task, InputRow]], places: Sequence[int], answers: list[Any]) -> None:
+        """All at once; one by one where that failed, so that only the row at fault goes without an answer."""
+        try:
+            found: Sequence[Any] = _together(rows)
+        except Exception as error:
+            if len(rows) > 1:
+                for row, place in zip(rows, places, strict=True):
+                    self._answer([row], [place], answers)
+                return
+            found = [refusal_of(error)]
+        for place, one in zip(places, found, strict=True):
+            answers[place] = one
+
+
+def kind_of_task(card: Mapping[str, Any]) -> str:
+    """What kind of task a bundle's card is of; the first bundles were all for classification."""
+    return str(card["task"].get("kind") or "classification")
+
+
+def task_bytes(task: Task) -> int:
+    """Memory that a task takes beside the backbone: its own tensors, and what is kept of its texts' common beginning."""
+    model = task.model
+    own = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    if model.tune == "lm":
+        own += sum(tensor.nbytes for tensor in model.backbone.model.parameters())
+    return own + model.lead_bytes
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What a client is told of an error: a `PtuneError`'s own words, or that there was one; the log has the rest."""
+    if isinstance(error, PtuneError):
+        return of_error(error)
+    notice(f"a text could not be computed: {type(error).__name__}: {error}")
+    return Refusal(500, "fault", _FAULT)
+
+
+def _shares_batches(task: Task) -> bool:
+    return isinstance(task.model, PromptModel)
+
+
+def _branches(model: PromptModel) -> int:
+    return 0 if model.answers is None or model.answers.single else sum(len(word) - 1 for word in model.answers.ids)
+
+
+def _together(rows: Sequence[tuple[Task, InputRow]]) -> Sequence[Any]:
+    task = rows[0][0]
+    return predict_mixed(rows) if _shares_batches(task) else task.predict([row for _, row in rows])

@@ -1,0 +1,143 @@
+"""Texts that wait, a line for each task, taken in turn; bounded in number and in time.
+
+In: tickets. Out: one text after the other, from each task in turn, so that a task with many texts never keeps the others from
+being answered. What would wait too long is refused at once, and what did wait too long is given up.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from ptune.serve.metrics import Metrics
+from ptune.serve.refusals import busy, late
+from ptune.serve.tickets import Ticket, Waiting
+
+__all__ = ["FairQueue", "Pace"]
+
+_WEIGHT_OF_NEW = 0.2
+_LONGEST_RETRY = 60.0
+
+
+class Pace:
+    """How long a text takes on average, lately."""
+
+    def __init__(self) -> None:
+        self.seconds_per_text = 0.0
+
+    def note(self, num_texts: int, seconds: float) -> None:
+        """A step is done."""
+        own = seconds / num_texts
+        before = self.seconds_per_text
+        self.seconds_per_text = own if before == 0 else before + _WEIGHT_OF_NEW * (own - before)
+
+
+class FairQueue:
+    """See the module's docstring.
+
+    Args:
+        most: texts that may wait.
+        max_wait: seconds that a ticket may wait for its beginning.
+        wake: is called when something was put in.
+        metrics: where waiting texts and refusals are counted.
+    """
+
+    def __init__(self, most: int, max_wait: float, wake: Callable[[], None], metrics: Metrics) -> None:
+        self._most, self._max_wait, self._wake, self._metrics = most, max_wait, wake, metrics
+        self._lines: OrderedDict[str, deque[Waiting]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._num = 0
+        self.pace = Pace()
+
+    def __len__(self) -> int:
+        return self._num
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until what is put in now would begin."""
+        return self._num * self.pace.seconds_per_text
+
+    def put(self, ticket: Ticket) -> None:
+        """Takes a ticket on.
+
+        A single task may fill the queue only while no other task waits; otherwise half of it.
+
+        Raises:
+            Refusal: too many wait, or it would wait too long (429, with the time after which to ask again).
+        """
+        num = len(ticket.rows)
+        with self._lock:
+            own = len(self._lines.get(ticket.name, ()))
+            is_crowded = self._num + num > self._most or (self._num > own and own + num > max(1, self._most // 2))
+            wait = self.expected_wait
+            if is_crowded or wait > min(self._max_wait, max(0.0, ticket.deadline - time.monotonic())):
+                self._metrics.refused.labels("queue").inc(num)
+                raise busy(min(_LONGEST_RETRY, max(1.0, wait)))
+            line = self._lines.setdefault(ticket.name, deque())
+            line.extend(Waiting(ticket, place) for place in range(num))
+            self._count(num)
+        self._wake()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Takes a ticket back; texts of it that are being computed are not delivered."""
+        ticket.cancel()
+        with self._lock:
+            line = self._lines.get(ticket.name)
+            if line is None:
+                return
+            left = deque(one for one in line if one.ticket is not ticket)
+            self._metrics.refused.labels("withdrawn").inc(len(line) - len(left))
+            self._count(len(left) - len(line))
+            self._set_line(ticket.name, left)
+
+    def take(self) -> Waiting | None:
+        """The next text whose ticket still wants it, of the task whose turn it is."""
+        while True:
+            with self._lock:
+                if not self._lines:
+                    return None
+                name = next(iter(self._lines))
+                one = self._lines[name].popleft()
+                self._count(-1)
+                self._set_line(name, self._lines[name])
+            if self._is_wanted(one.ticket):
+                return one
+
+    def put_back(self, one: Waiting) -> None:
+        """A text that did not fit into the step stands first again."""
+        with self._lock:
+            self._lines.setdefault(one.ticket.name, deque()).appendleft(one)
+            self._lines.move_to_end(one.ticket.name, last=False)
+            self._count(1)
+
+    def fail_all(self, refuse: Callable[[Ticket], None]) -> None:
+        """Empties the queue."""
+        with self._lock:
+            lines, self._lines = list(self._lines.values()), OrderedDict()
+            self._count(-self._num)
+        for ticket in dict.fromkeys(one.ticket for line in lines for one in line):
+            refuse(ticket)
+
+    def _is_wanted(self, ticket: Ticket) -> bool:
+        if ticket.is_done:
+            return False
+        now = time.monotonic()
+        if now > ticket.deadline:
+            self._metrics.refused.labels("deadline").inc(len(ticket.rows))
+            ticket.fail(late())
+        elif ticket.started_at is None and now - ticket.queued_at > self._max_wait:
+            self._metrics.refused.labels("waited").inc(len(ticket.rows))
+            ticket.fail(busy(min(_LONGEST_RETRY, max(1.0, self.expected_wait))))
+        return not ticket.is_done
+
+    def _set_line(self, name: str, line: deque[Waiting]) -> None:
+        """After a turn, a task's line stands last; an empty one goes."""
+        if line:
+            self._lines[name] = line
+            self._lines.move_to_end(name)
+        else:
+            self._lines.pop(name, None)
+
+    def _count(self, change: int) -> None:
+        self._num += change
+        self._metrics.waiting.set(self._num)
