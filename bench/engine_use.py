@@ -80,20 +80,30 @@ def throughput_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
 
 def mixed_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """Texts spread over many tasks (lengths of prompt and label words differ) against all of them given to one."""
+    """Texts spread over many tasks (lengths of prompt and label words differ) against all of them given to one.
+
+    With `deep`, every other task has learned keys and values in each layer, and "one" is one task of either sort, each with half
+    the texts.
+    """
     backbone = ptune.load_backbone(case["backbone"])
     texts = [row.fields["text"] for row in read_examples(case["test"], require_label=True)[: case["rows"]]]
     words = [{"a": "World", "b": "Sports"}, {"a": "good", "b": "bad", "c": "new"}, {"a": "yes", "b": "no"}]
     tasks = []
     for number in range(case["tasks"]):
-        template = f"{{soft:{5 + number % 26}}}News: {{text}}\nTopic:{{mask}}"
-        model = PromptModel.build(
-            backbone=backbone, template=template, labels=words[number % 3], method={"name": "p-tuning"}, seed=number
-        )
+        size = 5 + number % 26
+        is_deep = case.get("deep", False) and number % 2 == 0
+        template = "News: {text}\nTopic:{mask}" if is_deep else f"{{soft:{size}}}News: {{text}}\nTopic:{{mask}}"
+        method = {"name": "p-tuning-v2", "num_tokens": size} if is_deep else {"name": "p-tuning"}
+        model = PromptModel.build(backbone=backbone, template=template, labels=words[number % 3], method=method, seed=number)
         tasks.append(Task(model.requires_grad_(False)))
-    one = tasks[15]
+    half = len(texts) // 2
+
+    def one() -> None:
+        tasks[14 if case.get("deep") else 15].predict(texts[:half])
+        tasks[15].predict(texts[half:])
+
     spread = [(tasks[number % len(tasks)], text) for number, text in enumerate(texts)]
-    seconds = alternate({"one": lambda: one.predict(texts), "mixed": lambda: ptune.predict_mixed(spread)}, repeats)
+    seconds = alternate({"one": one, "mixed": lambda: ptune.predict_mixed(spread)}, repeats)
     middle = medians(seconds)
     worst = 0.0
     for (task, text), got in list(zip(spread, ptune.predict_mixed(spread), strict=True))[: case["tasks"]]:
