@@ -82,8 +82,8 @@ def throughput_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 def mixed_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Texts spread over many tasks (lengths of prompt and label words differ) against all of them given to one.
 
-    With `deep`, every other task has learned keys and values in each layer, and "one" is one task of either sort, each with half
-    the texts.
+    With `deep`, every other task has learned keys and values in each layer, and "one" is one task of either sort, each with
+    half the texts.
     """
     backbone = ptune.load_backbone(case["backbone"])
     texts = [row.fields["text"] for row in read_examples(case["test"], require_label=True)[: case["rows"]]]

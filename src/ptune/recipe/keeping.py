@@ -14,6 +14,7 @@ import psutil
 from ptune.backbone import context_bytes
 from ptune.inputs import Encoded, trunk_start
 from ptune.model import PromptModel
+from ptune.prompt import registration
 from ptune.recipe.recipe import Recipe
 
 __all__ = ["Keeping", "Place", "decide_keeping", "storage"]
@@ -57,7 +58,7 @@ def decide_keeping(model: PromptModel, recipe: Recipe, rows: Sequence[Encoded]) 
     Raises:
         BackboneError: `keep_context: true` where that would not be exact.
     """
-    if not model.layout.num_rows:
+    if not registration(model.method).learns:
         return Keeping("nowhere", "the prompt learns nothing, so there is no first learned token")
     if recipe.keep_context is False:
         return Keeping("nowhere", "keep_context is false")
