@@ -94,7 +94,7 @@ def model_of(bundle: Bundle, backbone: Backbone) -> PromptModel:
         pool=task["pool"],
         method=parse_method(task["method"]),
         layout=layout,
-        start=stored_prompt(bundle.tensors, backbone),
+        start=stored_prompt(bundle.tensors, backbone, moves_text=task["method"].get("moves_text", True)),
         max_length=task["max_length"],
         fill=task["fill"],
         tune=task["tune"],

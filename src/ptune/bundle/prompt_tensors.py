@@ -34,8 +34,8 @@ def deep_tensors(tensors: Mapping[str, Tensor]) -> dict[Place, Tensor]:
     return {place: tensors[f"deep.{place}"] for place in _PLACES if f"deep.{place}" in tensors}
 
 
-def stored_prompt(tensors: Mapping[str, Tensor], backbone: Backbone) -> StoredPrompt:
-    """The prompt that a bundle holds.
+def stored_prompt(tensors: Mapping[str, Tensor], backbone: Backbone, *, moves_text: bool = True) -> StoredPrompt:
+    """The prompt that a bundle holds; `moves_text` as in `DeepConfig`.
 
     Raises:
         BundleError: keys and values that do not fit the model's attention.
@@ -55,5 +55,5 @@ def stored_prompt(tensors: Mapping[str, Tensor], backbone: Backbone) -> StoredPr
         if place in gates and gates[place].shape != both.shape[1:3]:
             raise BundleError(f"the gates of the {place} stack are {list(gates[place].shape)}", where="bundle")
         num_tokens = both.shape[3]
-    num_positions = num_tokens if backbone.spec.numbers_positions and not gates else 0
+    num_positions = num_tokens if backbone.spec.numbers_positions and moves_text and not gates else 0
     return StoredPrompt(tensors.get("rows"), deep, gates, num_positions=num_positions)

@@ -39,6 +39,7 @@ class DeepConfig(MethodConfig):
         placement: `front` (all tokens see them) or `behind` the text (causal models: only the tokens that follow the last field
             see them, so that the text's own keys and values can be kept).
         places: the attention stacks that learn: `text`, and of an encoder-decoder `decoder` and `cross`; None for all.
+        moves_text: the text's positions begin behind the learned tokens; false lets them begin at 0, as ChatGLM's do.
     """
 
     num_tokens: int = Key(default=20, ge=1, le=1000)
@@ -49,6 +50,7 @@ class DeepConfig(MethodConfig):
     gate: bool = False
     placement: Literal["front", "behind"] = "front"
     places: tuple[Place, ...] | None = None
+    moves_text: bool = True
 
     @model_validator(mode="after")
     def _one_source(self) -> "DeepConfig":
@@ -63,7 +65,7 @@ class DeepConfig(MethodConfig):
     @property
     def num_positions(self) -> int:
         """Positions in front of the text that the learned tokens take up, where the model numbers them."""
-        return 0 if self.gate else self.num_tokens
+        return self.num_tokens if self.moves_text and not self.gate else 0
 
     @property
     def kind(self) -> Literal["random", "text", "bundle"]:
