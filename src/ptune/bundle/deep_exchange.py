@@ -92,6 +92,8 @@ def _method_losses(model: PromptModel, state: PromptState, place: Place) -> list
         losses.append(Loss(f"the keys and values of {' and '.join(more)} attention", True))
     if isinstance(method, DeepConfig) and method.gate:
         losses.append(Loss("the gates", True))
+    if isinstance(method, DeepConfig) and not method.moves_text:
+        losses.append(Loss("positions of the text that begin at 0", True))
     if isinstance(method, DeepConfig) and method.placement == "behind":
         losses.append(Loss("a place behind the text", True))
     if model.backbone.kind == "encoder":

@@ -134,6 +134,7 @@ def _prompt(
     """The prompt as a bundle's tensors, the method that stands for it, and what it was."""
     if checkpoint is not None:
         tensors, method = _deep(checkpoint.flat, backbone, "p-tuning-v2")
+        method |= {"moves_text": checkpoint.origin != "chatglm"}
         return tensors, method, f"prefix encoder of {checkpoint.origin}, {len(checkpoint.flat)} virtual tokens"
     assert adapter is not None
     what = f"{adapter.peft_type} of PEFT, {adapter.num_tokens} virtual tokens"
@@ -179,7 +180,7 @@ def _model(
         pool=None,
         method=config,
         layout=soft_layout(complete, backbone.tokens),
-        start=stored_prompt(tensors, backbone),
+        start=stored_prompt(tensors, backbone, moves_text=getattr(config, "moves_text", True)),
         max_length=max_length,
     )
     return model.requires_grad_(False)

@@ -43,8 +43,8 @@ class Loss:
     changes_scores: bool = False
 
 
-def prompt_losses(model: PromptModel) -> list[Loss]:
-    """What no other format holds: label words, head, calibration, weights of the model itself."""
+def prompt_losses(model: PromptModel, *, holds_model: bool = False) -> list[Loss]:
+    """What no other format holds: label words, head, calibration, and where it has no model in it the model's own weights."""
     losses = []
     if model.verbalizer is not None:
         words = "; ".join(f"{label}: {', '.join(listed)}" for label, listed in model.verbalizer.words.items())
@@ -53,7 +53,7 @@ def prompt_losses(model: PromptModel) -> list[Loss]:
         losses.append(Loss("the calibration, which is taken off the label scores"))
     if model.head is not None:
         losses.append(Loss("the head, which reads normalised states as no head of transformers does", True))
-    if model.tune in ("lm", "lm-head"):
+    if model.tune in ("lm", "lm-head") and not holds_model:
         losses.append(Loss("the language model's own weights, which this run trained", True))
     return losses
 

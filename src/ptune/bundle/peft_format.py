@@ -7,6 +7,7 @@ cuts it in fours, so that layer i of the decoder reads pair (2 * i) mod N, where
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -269,7 +270,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an unusual pickle protocol: what is not understood is refused anyway
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:
         what = "the file holds more than tensors, so it is not opened"
         raise BundleError(what, where=str(file), fix="save it as safetensors") from None

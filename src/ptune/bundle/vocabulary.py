@@ -44,7 +44,7 @@ def export_vocabulary(model: PromptModel, folder: str | Path, *, force: bool = F
     path = Path(folder).expanduser().resolve()
     check_folder(path, ())
     rows = learned_rows(model, "a vocabulary")
-    losses = [loss for loss in prompt_losses(model) if not (model.tune == "lm" and "own weights" in loss.what)]
+    losses = prompt_losses(model, holds_model=True)
     refuse_changes(losses, "the model folder", force=force)
     tokenizer = copy.deepcopy(model.backbone.tokens.tokenizer)
     names = _free_names(tokenizer, len(rows))
