@@ -196,6 +196,19 @@ def test_the_hint_for_a_method_that_places_its_tokens_itself() -> None:
     assert "{text}{soft:20} It was{mask}" in hint and "with method: p-tuning" in hint
 
 
+def test_learned_keys_in_front_get_the_hint_that_they_could_stand_behind() -> None:
+    method = {"name": "p-tuning-v2", "num_tokens": 4}
+    template = "It says : {text} It was{mask}"
+    plan = plan_recipe(recipe_of("llama", template=template, method=method))
+    other = plan_recipe(recipe_of("llama", template=template, method={**method, "placement": "behind"}))
+    assert "in front of the whole text" in plan.training.segments[0].reason
+    assert any(segment.decision == "constant per example" for segment in other.training.segments)
+    factor = plan.training.cost.flops / other.training.cost.flops
+    (hint,) = [hint for hint in plan.hints if "stand in front" in hint]
+    assert "placement: behind" in hint and f"{factor:.1f} times fewer" in hint
+    assert not [hint for hint in other.hints if "stand in front" in hint]
+
+
 @pytest.mark.parametrize(
     ("written", "behind"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.model import Prepared, PromptModel
+from ptune.prompt import DeepConfig, parse_method
 from ptune.recipe.cost import computed, num_parameters
 from ptune.recipe.fit import Splits, build_model, read_splits
 from ptune.recipe.keeping import Keeping, decide_keeping
@@ -116,7 +117,8 @@ def _hints(recipe: Recipe, backbone: Backbone, splits: Splits, planned: _Planned
             f"{backbone.spec.name} is an {backbone.kind}: each token of the text sees the learned ones, so all of it is "
             "computed in each step; a causal model would keep what stands in front of them"
         )
-    if planned.training is not None and not model.why_not_keep():
+    could_keep = isinstance(model.method, DeepConfig) and backbone.takes_plan  # with its learned tokens behind the text
+    if planned.training is not None and (could_keep or not model.why_not_keep()):
         yield from _keep_hint(recipe, backbone, splits, planned.training)
         yield from _behind_hint(recipe, backbone, splits, planned.training, planned.inference)
     if backbone.kind == "decoder" and model.answers is not None:
@@ -149,6 +151,12 @@ def _behind_hint(recipe: Recipe, backbone: Backbone, splits: Splits, training: P
 
 def _soft_behind(recipe: Recipe) -> tuple[Recipe | None, str]:
     """The recipe with its learned tokens behind the text, and how to write that; None where they stand there already."""
+    method = parse_method(recipe.method)
+    if isinstance(method, DeepConfig):
+        if method.placement == "behind":
+            return None, ""
+        moved = method.model_copy(update={"placement": "behind"})
+        return recipe.model_copy(update={"method": moved}), f"method: {{name: {method.name}, placement: behind}}"
     written = recipe.parsed_template()
     complete = recipe.complete_template()
     behind = complete.with_soft_behind()
@@ -157,9 +165,9 @@ def _soft_behind(recipe: Recipe) -> tuple[Recipe | None, str]:
     update: dict[str, Any] = {"template": behind}
     how = f"template: {str(behind)!r}"
     if complete != written:  # the method places its tokens itself
-        method = Recipe.model_fields["method"].default
-        update["method"] = method
-        how += f" with method: {method}"
+        default = Recipe.model_fields["method"].default
+        update["method"] = default
+        how += f" with method: {default}"
     return recipe.model_copy(update=update), how
 
 
