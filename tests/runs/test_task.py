@@ -51,7 +51,7 @@ def test_saved_and_loaded_scores_are_equal(kind: str, method: str, tmp_path: Pat
     assert torch.equal(task.scores(examples), loaded.scores(examples))
     tensors = load_file(folder / "prompt.safetensors")
     assert max(tensor.numel() for tensor in tensors.values()) < backbone.spec.vocab_size * backbone.spec.embedding_size / 4
-    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "prompt.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "bundle.json", "prompt.safetensors"]
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from ptune.bundle.bundle import CARD, Bundle, read_bundle
 from ptune.bundle.convert import bundle_of, model_of
 from ptune.bundle.incoming import Imported, import_prompt
 from ptune.bundle.losses import Exported
+from ptune.bundle.model_card import MODEL_CARD, model_card
 from ptune.bundle.outgoing import export_peft
 from ptune.bundle.prompt_embeds import export_prompt_embeds
 from ptune.bundle.vocabulary import export_vocabulary
 
 __all__ = [
     "CARD",
+    "MODEL_CARD",
     "Bundle",
     "Exported",
     "Imported",
@@ -18,6 +20,7 @@ __all__ = [
     "export_prompt_embeds",
     "export_vocabulary",
     "import_prompt",
+    "model_card",
     "model_of",
     "read_bundle",
 ]

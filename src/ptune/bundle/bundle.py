@@ -2,7 +2,7 @@
 
 `bundle.json` says what the task is (template, label words, method, which backbone with its content fingerprint, data
 fingerprint, figures, versions); `prompt.safetensors` holds the learned rows, a head if there is one, and the prior. The
-backbone's own weights are only there when the run trained them (`tune: lm` or `lm-head`).
+backbone's own weights are only there when the run trained them (`tune: lm` or `lm-head`). `README.md` tells people the same.
 """
 
 import json
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ptune.bundle.model_card import MODEL_CARD, model_card
 from ptune.data import listed
 from ptune.errors import BundleError
 
@@ -59,6 +60,7 @@ class Bundle:
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             (fresh / CARD).write_text(json.dumps(self.card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            (fresh / MODEL_CARD).write_text(model_card(self.card), encoding="utf-8")
             save_file(_ready(self.tensors), fresh / _PROMPT, metadata={"format": "pt"})
             if self.tuned:
                 save_file(_ready(self.tuned), fresh / _TUNED, metadata={"format": "pt"})
@@ -122,7 +124,7 @@ def _check_place(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
     if names and CARD not in names:
         raise BundleError("the folder is not empty and holds no bundle", where=str(folder), fix="choose another folder")
-    others = [name for name in names if name not in (CARD, _PROMPT, _TUNED)]
+    others = [name for name in names if name not in (CARD, MODEL_CARD, _PROMPT, _TUNED)]
     if others:
         what = f"beside a bundle the folder holds {listed(others)}, which would be lost"
         raise BundleError(what, where=str(folder), fix="choose another folder, or move them away")
