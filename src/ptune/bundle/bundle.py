@@ -1,6 +1,6 @@
 """A trained task on disk: JSON and safetensors, a few kilobytes, nothing executable.
 
-`bundle.json` says what the task is (template, label words, method, which backbone with its content fingerprint, data
+`bundle.json` says what the task is (its kind, template, label words, method, which backbone with its content fingerprint, data
 fingerprint, figures, versions); `prompt.safetensors` holds the learned rows, a head if there is one, and the prior. The
 backbone's own weights are only there when the run trained them (`tune: lm` or `lm-head`). `README.md` tells people the same.
 """
@@ -29,9 +29,12 @@ _PROMPT = "prompt.safetensors"
 _TUNED = "tuned.safetensors"
 _REQUIRED = ("format", "task", "backbone", "versions")
 _REQUIRED_IN = {
-    "task": ("template", "labels", "verbalizer", "pool", "method", "max_length", "fill", "tune"),
+    "task": ("template", "method", "max_length", "tune"),
     "backbone": ("name", "kind", "fingerprint", "text_start"),
 }
+CLASSIFICATION = "classification"
+"""The kind of a task whose card names none: bundles that were written before there were others."""
+_OF_CLASSIFICATION = ("labels", "verbalizer", "pool", "fill")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Bundle:
 
     Args:
         card: what `bundle.json` holds.
-        tensors: `rows`, `prior`, and `head.*` where they are.
+        tensors: the prompt's (`rows`, `deep.*`, `gate.*`), and the kind's (`prior`, `head.*`, ...).
         tuned: weights of the language model that the run changed; usually empty.
     """
 
@@ -101,6 +104,8 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"the bundle has format {card['format']}, this ptune reads {FORMAT}", where=str(card_path), fix="update ptune"
         )
     missing = [f"{part}.{key}" for part, keys in _REQUIRED_IN.items() for key in keys if key not in card[part]]
+    is_classification = card["task"].get("kind", CLASSIFICATION) == CLASSIFICATION
+    missing += [f"task.{key}" for key in _OF_CLASSIFICATION if is_classification and key not in card["task"]]
     if missing:
         raise BundleError(f"bundle.json lacks {', '.join(missing)}", where=str(card_path), fix="save the task again")
     try:
@@ -110,7 +115,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise BundleError(
             f"the tensors cannot be read: {error}", where=str(path / _PROMPT), fix="save the task again"
         ) from None
-    if "prior" not in tensors:
+    if is_classification and "prior" not in tensors:
         raise BundleError("the tensors lack the prior", where=str(path / _PROMPT), fix="save the task again")
     return Bundle(card, tensors, tuned)
 

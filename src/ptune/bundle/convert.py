@@ -1,28 +1,25 @@
-"""Between a `PromptModel` and a `Bundle`: what of a model has to be kept, and how to put it back on a backbone."""
+"""Between a model of any kind of task and a `Bundle`: what has to be kept, and how to put it back on a backbone."""
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from ptune.backbone import Backbone
-from ptune.bundle.bundle import FORMAT, Bundle
+from ptune.bundle.bundle import CLASSIFICATION, FORMAT, Bundle
 from ptune.bundle.prompt_tensors import prompt_tensors, stored_prompt
-from ptune.data import LabelSet
 from ptune.errors import BundleError
 from ptune.inputs import soft_layout
-from ptune.model import PromptModel
+from ptune.model import TaskModel, task_class
 from ptune.prompt import parse_method
-from ptune.readout import Verbalizer
 from ptune.template import Template
 
 __all__ = ["bundle_of", "model_of"]
 
 
-def bundle_of(model: PromptModel, facts: Mapping[str, Any]) -> Bundle:
+def bundle_of(model: TaskModel, facts: Mapping[str, Any]) -> Bundle:
     """Everything needed to predict, and what is known about how it came to be.
 
     Args:
@@ -31,14 +28,13 @@ def bundle_of(model: PromptModel, facts: Mapping[str, Any]) -> Bundle:
     """
     spec = model.backbone.spec
     task = {
+        "kind": model.kind,
         "template": str(model.template),
-        "labels": list(model.labels.names),
-        "verbalizer": None if model.verbalizer is None else asdict(model.verbalizer),
-        "pool": model.pool,
         "method": model.method.model_dump(exclude_none=True),
         "max_length": model.max_length,
-        "fill": model.fill,
         "tune": model.tune,
+        "columns": model.columns,
+        **model.settings(),
     }
     backbone = {
         "name": spec.name,
@@ -50,9 +46,7 @@ def bundle_of(model: PromptModel, facts: Mapping[str, Any]) -> Bundle:
     versions = {name: version(name) for name in ("torch", "transformers")}
     card = {"format": FORMAT, "task": task, "backbone": backbone, **facts, "versions": versions}
     with torch.no_grad():
-        tensors = {"prior": model.prior, **prompt_tensors(model.prompt())}
-    if model.head is not None:
-        tensors |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
+        tensors = {**model.tensors(), **prompt_tensors(model.prompt())}
     tuned: dict[str, torch.Tensor] = {}
     if model.lm_head is not None:
         tuned["lm_head"] = model.lm_head
@@ -61,7 +55,7 @@ def bundle_of(model: PromptModel, facts: Mapping[str, Any]) -> Bundle:
     return Bundle(card, tensors, tuned)
 
 
-def model_of(bundle: Bundle, backbone: Backbone) -> PromptModel:
+def model_of(bundle: Bundle, backbone: Backbone) -> TaskModel:
     """The task on a loaded backbone.
 
     Raises:
@@ -85,33 +79,22 @@ def model_of(bundle: Bundle, backbone: Backbone) -> PromptModel:
     num_rows = 0 if rows is None else rows.shape[-2]  # [P, E], or [J, P, E] of an ensemble
     if num_rows != layout.num_rows:
         raise BundleError(f"the template has {layout.num_rows} learned rows, the file {num_rows}", where="bundle")
-    words = task["verbalizer"]
-    model = PromptModel(
-        backbone,
-        template,
-        LabelSet(tuple(task["labels"])),
-        verbalizer=None if words is None else _verbalizer(words),
-        pool=task["pool"],
+    model = task_class(task.get("kind", CLASSIFICATION)).restore(
+        task,
+        backbone=backbone,
+        template=template,
         method=parse_method(task["method"]),
         layout=layout,
         start=stored_prompt(bundle.tensors, backbone, moves_text=task["method"].get("moves_text", True)),
+        columns=task.get("columns"),
         max_length=task["max_length"],
-        fill=task["fill"],
         tune=task["tune"],
     )
     model.base_fingerprint = wanted["fingerprint"]
-    model.prior.copy_(bundle.tensors["prior"])
-    if model.head is not None:
-        model.head.load_state_dict({name[5:]: value for name, value in bundle.tensors.items() if name.startswith("head.")})
+    model.put_back(bundle.tensors)
     if model.lm_head is not None:
         model.lm_head.data.copy_(bundle.tuned["lm_head"])
     return model.requires_grad_(False)
-
-
-def _verbalizer(kept: Mapping[str, Any]) -> Verbalizer:
-    words = {name: tuple(listed) for name, listed in kept["words"].items()}
-    weights = {name: tuple(listed) for name, listed in kept["weights"].items()} if kept["weights"] else None
-    return Verbalizer(words, weights, kept["aggregate"], kept["length"], kept["terminator"])
 
 
 def _tuned_copy(bundle: Bundle, backbone: Backbone) -> Backbone:

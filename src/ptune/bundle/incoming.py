@@ -115,6 +115,7 @@ def _from_card(adapter: PeftAdapter, card: PromptCard, backbone: BackboneLike | 
     else:
         tensors["rows"] = _learned(adapter.rows(), card, path)
     model = model_of(Bundle(card.card, tensors), loaded)
+    assert isinstance(model, PromptModel)
     facts = {key: value for key, value in card.card.items() if key not in ("format", "task", "backbone", "versions")}
     return Imported(model, facts, f"{adapter.peft_type} of ptune's own")
 

@@ -23,7 +23,7 @@ __all__ = ["evaluate"]
 def evaluate(
     bundle: BundlePath,
     data: Annotated[str, typer.Argument(help="Labelled rows: a file, a folder of splits, or a hub id.")],
-    label: LabelColumn = "label",
+    label: LabelColumn = None,
     columns: Columns = None,
     encoding: Encoding = None,
     split: Split = None,
@@ -32,6 +32,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a trained task on labelled rows."""
+    from ptune.objective import Report
     from ptune.task import load
 
     renamed = columns_of(columns)
@@ -43,9 +44,10 @@ def evaluate(
         print_json(report.to_dict() if rounded is None else {**report.to_dict(), "int8": rounded.to_dict()})
         return
     print(report)
-    rows = [["true \\ predicted", *report.labels]]
-    rows += [[name, *map(str, counts)] for name, counts in zip(report.labels, report.confusion, strict=True)]
-    print(f"\n{table(rows)}")
+    if isinstance(report, Report):
+        rows = [["true \\ predicted", *report.labels]]
+        rows += [[name, *map(str, counts)] for name, counts in zip(report.labels, report.confusion, strict=True)]
+        print(f"\n{table(rows)}")
     if rounded is not None:
-        change = rounded.accuracy - report.accuracy
-        print(f"\nint8 weights: accuracy {rounded.accuracy:.3f} ({change:+.3f})")
+        change = rounded.score - report.score
+        print(f"\nint8 weights: {report.metric.replace('_', ' ')} {rounded.score:.3f} ({change:+.3f})")

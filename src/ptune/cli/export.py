@@ -43,16 +43,17 @@ def export(
         what = "prompt-embeds needs the text" if to == "prompt-embeds" else f"{to} holds no text"
         raise BundleError(what, where="--text", fix="give --text or --row with prompt-embeds, and only there")
     from ptune.bundle import export_peft, export_prompt_embeds, export_vocabulary
-    from ptune.task import load
+    from ptune.task import as_classifier, load
 
     task = load(bundle, backbone=backbone)
+    model = as_classifier(task)
     if to == "prompt-embeds":
         fields = _row(text, row, task.model.template.field_names)
-        done = export_prompt_embeds(task.model, fields, destination, force=force)
+        done = export_prompt_embeds(model, fields, destination, force=force)
     elif to == "vocabulary":
-        done = export_vocabulary(task.model, destination, force=force)
+        done = export_vocabulary(model, destination, force=force)
     else:
-        done = export_peft(task.model, destination, facts=task.facts, force=force)
+        done = export_peft(model, destination, facts=task.facts, force=force)
     if as_json:
         print_json({"path": str(done.path), "what": done.what, "lost": list(done.lost)})
         return

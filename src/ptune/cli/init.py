@@ -69,7 +69,13 @@ def _from_folder(source: str, folder: Path) -> str:
 
 
 def _yaml(drafted: "Draft", data: str, backbone: str, encoding: str | None) -> str:
-    parts = [_data_part(drafted, data, encoding), _template_part(drafted), _method_part(drafted, backbone), _TRAINING_PART]
+    parts = [
+        _data_part(drafted, data, encoding),
+        _template_part(drafted),
+        _method_part(drafted, backbone),
+        _TRAINING_PART,
+        _KINDS_PART,
+    ]
     return "\n".join(parts)
 
 
@@ -159,6 +165,12 @@ seed: 0
 # context_dtype: fp32  # or bf16, which halves it
 # candidates: 1  # prompts that are trained side by side; 8, say
 # keep_candidates: ensemble  # or best, on the validation rows
+"""
+
+
+_KINDS_PART = """\
+# -- other kinds of task than classification (docs/tasks.md), and the keys that are theirs
+# task: classification
 """
 
 

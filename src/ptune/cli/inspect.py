@@ -30,7 +30,7 @@ __all__ = ["inspect"]
 def inspect(
     bundle: BundlePath,
     data: Annotated[str | None, typer.Option(help="Labelled rows that show what each learned token is worth.")] = None,
-    label: LabelColumn = "label",
+    label: LabelColumn = None,
     columns: Columns = None,
     encoding: Encoding = None,
     split: Split = None,
@@ -57,12 +57,13 @@ def inspect(
 
 def _card_lines(card: Mapping[str, Any], bundle: Path) -> list[str]:
     task, backbone = card["task"], card["backbone"]
-    words = (task["verbalizer"] or {}).get("words", {})
-    labels = ", ".join(f"{name} ({', '.join(words[name])})" if name in words else name for name in task["labels"])
+    words = (task.get("verbalizer") or {}).get("words", {})
+    labels = [f"{name} ({', '.join(words[name])})" if name in words else name for name in task.get("labels", ())]
     lines = [
         f"bundle              {bundle} ({file_size(bundle) / 1000:,.1f} kB)",
+        f"task                {task.get('kind', 'classification')}",
         f"template            {task['template']!r}",
-        f"labels              {labels}",
+        *([f"labels              {', '.join(labels)}"] if labels else []),
         f"method              {task['method']['name']}",
         f"backbone            {backbone['name']} ({backbone['kind']}, {backbone['fingerprint'][:12]})",
     ]

@@ -33,7 +33,9 @@ BackboneName = Annotated[
         "--backbone", metavar="NAME", help="Catalogue name, folder or hub id in place of the one that is named there."
     ),
 ]
-LabelColumn = Annotated[str, typer.Option("--label", metavar="COLUMN", help="The column that holds the label.")]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="The column that holds the label, if not the task's own.")
+]
 Columns = Annotated[
     list[str] | None, typer.Option("--columns", metavar="OLD=NEW", help="Rename a column, as in review=text; may be repeated.")
 ]
@@ -62,21 +64,14 @@ def columns_of(pairs: Sequence[str] | None) -> dict[str, str] | None:
 
 
 def labelled_rows(
-    task: "Task", source: str, *, label: str, columns: Mapping[str, str] | None, encoding: str | None, split: str | None
+    task: "Task", source: str, *, label: str | None, columns: Mapping[str, str] | None, encoding: str | None, split: str | None
 ) -> "tuple[Example, ...]":
     """Rows to judge a task on, from the split `test` where a source has splits and none is named.
 
     Raises:
         DataError: the rows cannot be read, or one lacks a field of the task's template or a label.
     """
-    from ptune.data import has_splits, read_examples
+    from ptune.data import has_splits
 
-    return read_examples(
-        source,
-        fields=task.model.template.field_names,
-        label=label,
-        columns=columns,
-        encoding=encoding,
-        split=split or ("test" if has_splits(source) else None),
-        require_label=True,
-    )
+    named = split or ("test" if has_splits(source) else None)
+    return task.read_judged(source, label=label, columns=columns, encoding=encoding, split=named)

@@ -22,7 +22,7 @@ from ptune.cli.options import AsJson, BackboneName, BundlePath, Columns, Encodin
 from ptune.errors import DataError
 
 if TYPE_CHECKING:
-    from ptune.task import Prediction
+    from ptune.model import TaskPrediction
 
 __all__ = ["predict"]
 
@@ -59,29 +59,40 @@ def predict(
     int8: Annotated[bool, typer.Option("--int8", help="Use int8 weights: faster on many CPUs; see evaluate --int8.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Label texts."""
+    """Answer texts with a trained task."""
     from ptune.bundle import read_bundle
     from ptune.task import load
-    from ptune.template import Template
 
     _check_output(out, texts)
-    fields = Template.parse(read_bundle(bundle).card["task"]["template"]).field_names
+    fields = _fields(read_bundle(bundle).card["task"])
     given = _input(texts, fields, columns_of(columns), encoding)
     task = load(bundle, backbone=backbone, dtype="int8" if int8 else "fp32")
-    results = _results(task.stream, given.rows)
+    answered = _answered(task.stream, given.rows)
     if out is not None:
-        _write(out, results, given.columns, task.labels, as_json=as_json)
+        labels = task.labels if task.model.kind == "classification" else ()
+        _write(out, map(_result, answered), given.columns, labels, as_json=as_json)
         return
-    for result in results:
+    for row, prediction in answered:
         if as_json or given.is_file:
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            print(json.dumps(_result((row, prediction)), ensure_ascii=False), flush=True)
         else:
-            text = " | ".join(str(result[name]) for name in fields)
-            print(f"{result['label']}  {max(result['probabilities'].values()):.2f}  {text}", flush=True)
+            print(f"{prediction}  {' | '.join(_cell(row[name]) for name in fields)}", flush=True)
 
 
-def _results(stream: Callable[[Iterable[Row]], Iterator["Prediction"]], rows: Iterable[Row]) -> Iterator[Result]:
-    """Each row with its label and probabilities; a label that it came with moves to `given_label`."""
+def _fields(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row needs, by a bundle's card alone, so that bad input fails before the model is loaded."""
+    from ptune.model import task_class
+    from ptune.template import Template
+
+    kind = task_class(task.get("kind", "classification"))
+    columns = (task.get("columns", {}).get(key, key) for key in kind.input_keys)
+    return tuple(dict.fromkeys((*Template.parse(task["template"]).field_names, *columns)))
+
+
+def _answered(
+    stream: Callable[[Iterable[Row]], Iterator["TaskPrediction"]], rows: Iterable[Row]
+) -> Iterator[tuple[Row, "TaskPrediction"]]:
+    """Each row with what the task says about it."""
     waiting: list[Row] = []
 
     def remembered() -> Iterator[Row]:
@@ -90,10 +101,15 @@ def _results(stream: Callable[[Iterable[Row]], Iterator["Prediction"]], rows: It
             yield row
 
     for prediction in stream(remembered()):
-        row = dict(waiting.pop(0))
-        if "label" in row:
-            row["given_label"] = row.pop("label")
-        yield {**row, **prediction.to_dict()}
+        yield waiting.pop(0), prediction
+
+
+def _result(answered: tuple[Row, "TaskPrediction"]) -> Result:
+    """A row with its answer; a column that the answer takes (`label`) moves to `given_label`."""
+    row, answer = dict(answered[0]), answered[1].to_dict()
+    for name in [name for name in row if name in answer]:
+        row[f"given_{name}"] = row.pop(name)
+    return {**row, **answer}
 
 
 # -- where texts come from -------------------------------------------------------------------------------------------
@@ -198,14 +214,20 @@ def _write(out: Path, results: Iterator[Result], columns: Sequence[str], labels:
     counts: Counter[str] = Counter()
     with _swapped_in(out) as file:
         put = _json_line if out.suffix.lower() == ".jsonl" else _table_line(file, out, columns, labels)
+        num_rows = 0
         for result in results:
-            counts[result["label"]] += 1
+            num_rows += 1
+            if labels:
+                counts[result["label"]] += 1
             put(file, result)
-    facts = {"out": str(out), "rows": counts.total(), "labels": {name: counts[name] for name in labels}}
+    facts: dict[str, Any] = {"out": str(out), "rows": num_rows}
+    if labels:
+        facts["labels"] = {name: counts[name] for name in labels}
     if as_json:
         print_json(facts)
     else:
-        say(f"{counts.total()} rows written to {out} ({', '.join(f'{name} {counts[name]}' for name in labels)})")
+        each = f" ({', '.join(f'{name} {counts[name]}' for name in labels)})" if labels else ""
+        say(f"{num_rows} rows written to {out}{each}")
 
 
 @contextmanager
@@ -225,9 +247,11 @@ def _json_line(file: IO[str], result: Result) -> None:
 
 
 def _table_line(file: IO[str], out: Path, columns: Sequence[str], labels: Sequence[str]) -> Callable[[IO[str], Result], None]:
+    writer = csv.writer(file, delimiter="\t" if out.suffix.lower() == ".tsv" else ",", lineterminator="\n")
+    if not labels:
+        return _any_line(writer)
     names = ["given_label" if name == "label" else name for name in columns]
     header = [*names, "label", *(f"probability of {name}" for name in labels)]
-    writer = csv.writer(file, delimiter="\t" if out.suffix.lower() == ".tsv" else ",", lineterminator="\n")
     writer.writerow(header)
 
     def put(_: IO[str], result: Result) -> None:
@@ -235,6 +259,26 @@ def _table_line(file: IO[str], out: Path, columns: Sequence[str], labels: Sequen
         writer.writerow([*map(_cell, cells), result["label"], *(f"{result['probabilities'][name]:.6f}" for name in labels)])
 
     return put
+
+
+def _any_line(writer: Any) -> Callable[[IO[str], Result], None]:
+    """A line for each result of a kind of task without fixed columns: the first result's names are the header."""
+    header: list[str] = []
+
+    def put(_: IO[str], result: Result) -> None:
+        if not header:
+            header.extend(result)
+            writer.writerow(header)
+        writer.writerow([_plain_cell(result.get(name, "")) for name in header])
+
+    return put
+
+
+def _plain_cell(value: Any) -> Any:
+    """A value that is no text and no number as JSON."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else value
 
 
 def _cell(value: Any) -> str:

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from ptune.cli.console import print_json, table
-from ptune.cli.figures import FIGURES, figure_lines, figure_of
+from ptune.cli.figures import FIGURES, figure_lines, figure_of, score_of
 from ptune.cli.options import AsJson
 from ptune.errors import TrainError
 
@@ -46,14 +46,16 @@ class _Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        accuracy = figure_of(self.facts or {}, "tuned")
+        tuned = (self.facts or {}).get("tuned", {})
         return {
             "run": self.name,
             "when": self.when.isoformat(timespec="seconds"),
             "backbone": self.recipe.get("backbone"),
             "method": self.method,
             "steps": self.num_steps,
-            "accuracy": accuracy,
+            "metric": tuned.get("metric", "accuracy" if tuned else None),
+            "score": score_of(tuned),
+            "accuracy": tuned.get("accuracy"),
             "state": self.state,
         }
 
@@ -70,11 +72,12 @@ def list_runs(
     if as_json:
         print_json(facts)
         return
-    rows = [["run", "when", "backbone", "method", "steps", "accuracy", "state"]]
+    rows = [["run", "when", "backbone", "method", "steps", "figure", "score", "state"]]
     for run in facts:
-        accuracy = "-" if run["accuracy"] is None else f"{run['accuracy']:.3f}"
+        score = "-" if run["score"] is None else f"{run['score']:.3f}"
+        figure = "-" if run["metric"] is None else run["metric"].replace("_", " ")
         when = run["when"].replace("T", " ")[:16]
-        rows.append([run["run"], when, str(run["backbone"]), run["method"], str(run["steps"]), accuracy, run["state"]])
+        rows.append([run["run"], when, str(run["backbone"]), run["method"], str(run["steps"]), figure, score, run["state"]])
     print(table(rows) if facts else f"no runs in {folder}")
 
 

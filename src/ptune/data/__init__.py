@@ -11,7 +11,7 @@ from ptune.data.example import Example, FieldValue, LabelSet
 from ptune.data.labels import check_labels, label_set, label_text
 from ptune.data.names import did_you_mean, listed, nearest
 from ptune.data.readers import Source, has_splits, load_splits, read_examples
-from ptune.data.sampling import fingerprint, hold_out, sample_shots
+from ptune.data.sampling import fingerprint, hold_out, sample_rows, sample_shots
 from ptune.data.tags import (
     TagScheme,
     TagSpan,
@@ -56,6 +56,7 @@ __all__ = [
     "may_follow",
     "nearest",
     "read_examples",
+    "sample_rows",
     "sample_shots",
     "tag_names",
     "tag_scheme",

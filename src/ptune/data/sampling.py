@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from ptune.data.example import Example, LabelSet
 from ptune.errors import DataError
 
-__all__ = ["fingerprint", "hold_out", "sample_shots"]
+__all__ = ["fingerprint", "hold_out", "sample_rows", "sample_shots"]
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -51,6 +51,25 @@ def sample_shots(examples: Sequence[Example], k: int, *, seed: int, labels: Labe
         chosen += _shuffled(pool, rng)[:k]
     rng.shuffle(chosen)
     return tuple(chosen)
+
+
+def sample_rows(examples: Sequence[Example], k: int, *, seed: int) -> tuple[Example, ...]:
+    """Draws `k` examples without replacement, in a shuffled order: for tasks that have no classes.
+
+    Args:
+        examples: rows to draw from.
+        k: how many.
+        seed: of this sample alone.
+
+    Raises:
+        DataError: `k` is below 1, or there are fewer rows.
+    """
+    if k < 1:
+        raise DataError(f"{k} shots leave nothing to learn from", fix="set shots to 1 or more")
+    if len(examples) < k:
+        what = f"there are fewer rows ({len(examples)}) than the shots asked for ({k})"
+        raise DataError(what, fix=f"lower shots to {len(examples)} or add rows")
+    return tuple(_shuffled(list(examples), random.Random(seed))[:k])
 
 
 def hold_out(

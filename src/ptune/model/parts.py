@@ -1,14 +1,13 @@
-"""What goes into a `PromptModel` and what comes out: prepared rows, outcomes, limits, and where learned rows may start."""
+"""What a task's model is put together from: limits, where learned rows may start, rows as tokens, checks of a template."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptune.backbone import Backbone, KeptContexts, text_keys_and_values
+from ptune.backbone import Backbone, text_keys_and_values
 from ptune.data import Example
 from ptune.errors import PromptError, TemplateError, VerbalizerError
 from ptune.inputs import Encoded, Place, PoolKind, SoftLayout, StackSpec, Tokens, encode
@@ -27,8 +26,6 @@ from ptune.readout import Verbalizer
 from ptune.template import Template
 
 __all__ = [
-    "Outcome",
-    "Prepared",
     "Tune",
     "build_members",
     "check_template",
@@ -40,50 +37,6 @@ __all__ = [
 
 Tune = Literal["frozen", "lm", "lm-head", "task-head"]
 _DEFAULT_MAX_LENGTH = 256
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one batch gave.
-
-    Args:
-        scores: [B, C] label scores; softmax of them are the probabilities.
-        loss: mean loss, or None where no labels were known; of candidates, the sum of theirs.
-        candidate_scores, candidate_losses: each candidate's, or None without candidates.
-    """
-
-    scores: Float[Tensor, "B C"]
-    loss: Tensor | None = None
-    candidate_scores: Float[Tensor, "J B C"] | None = None
-    candidate_losses: Float[Tensor, " J"] | None = None
-
-    @property
-    def probabilities(self) -> Float[Tensor, "B C"]:
-        """softmax over labels."""
-        return torch.softmax(self.scores, 1)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows ready to be batched.
-
-    Args:
-        encoded: tokens of each row.
-        labels: class numbers, -1 where unknown.
-        contexts: kept keys and values of each row's constant beginning, or None.
-    """
-
-    encoded: tuple[Encoded, ...]
-    labels: tuple[int, ...]
-    contexts: KeptContexts | None = None
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    @property
-    def num_cut(self) -> int:
-        """How many rows were shortened to fit."""
-        return sum(row.num_cut > 0 for row in self.encoded)
 
 
 def checked_length(backbone: Backbone, max_length: int | None, num_deep: int = 0) -> int:

@@ -1,36 +1,23 @@
 """Rows of data to batches for one task: rendered, tokenised, with what need not be computed again.
 
 In: examples. Out: `Prepared` rows, then `Batch`es of them, with kept contexts (training) or the task's lead (inference). The
-abstract half of `PromptModel`: what is learned, and scores, stand there.
+half of `TaskModel` that knows no kind of task: how a row is laid out, and what its answer adds, each kind says itself.
 """
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ptune.backbone import Backbone, KeptContexts, LeadContexts
-from ptune.data import Example, LabelSet
+from ptune.data import Example
 from ptune.errors import BackboneError
-from ptune.inputs import (
-    AnswerWords,
-    Batch,
-    Context,
-    Encoded,
-    FillOrder,
-    PoolKind,
-    PromptState,
-    SoftLayout,
-    StoredContext,
-    lay_out_pooled,
-    lay_out_words,
-    lead_length,
-    trunk_start,
-)
-from ptune.model.parts import Prepared, Tune, encode_example
+from ptune.inputs import Batch, Context, Encoded, PromptState, SoftLayout, StoredContext, lead_length, trunk_start
+from ptune.model.outcome import Prepared
+from ptune.model.parts import Tune, encode_example
 from ptune.prompt import DeepConfig, MethodConfig, PromptMethod, registration
 from ptune.template import Template
 
@@ -43,20 +30,17 @@ MIN_LEAD = 2
 
 
 class BatchedRows(nn.Module, ABC):
-    """A task's rows as batches; `PromptModel` sets the attributes."""
+    """A task's rows as batches; `TaskModel` sets the attributes."""
 
     backbone: Backbone
     template: Template
-    labels: LabelSet
-    answers: AnswerWords | None
-    pool: PoolKind | None
     method: MethodConfig
     layout: SoftLayout
     max_length: int
-    fill: FillOrder
     tune: Tune
     prompt: PromptMethod
-    prior: Tensor
+    num_candidates: int
+    has_candidates: bool
     _leads: LeadContexts
 
     def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> Prepared:
@@ -68,17 +52,21 @@ class BatchedRows(nn.Module, ABC):
             **storage: `dtype` and `memory` of `KeptContexts`.
 
         Raises:
+            DataError: a row that this kind of task cannot read.
             TemplateError: a missing field, or a row that does not fit.
             BackboneError: `keep_context` where keeping would not be exact.
         """
-        known = {name: number for number, name in enumerate(self.labels.names)}
         encoded = tuple(self.encode(example) for example in examples)
-        labels = tuple(-1 if example.label is None else known.get(example.label, -1) for example in examples)
-        contexts = None
-        if keep_context:
-            self.check_keep()
-            contexts = KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
-        return Prepared(encoded, labels, contexts)
+        return Prepared(encoded, contexts=self.kept_contexts(encoded, **storage) if keep_context else None)
+
+    def kept_contexts(self, encoded: Sequence[Encoded], **storage: Any) -> KeptContexts:
+        """What lies in front of the learned tokens of these rows, computed once.
+
+        Raises:
+            BackboneError: keeping would not be exact.
+        """
+        self.check_keep()
+        return KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
 
     def encode(self, example: Example) -> Encoded:
         """One row as tokens.
@@ -93,14 +81,14 @@ class BatchedRows(nn.Module, ABC):
             self.layout,
             self.backbone.tokens,
             max_length=self.max_length,
-            num_answer_tokens=self.answers.max_tokens if self.answers else 1,
+            num_answer_tokens=self.num_answer_tokens,
             lead=entry.num_lead(self.method),
         )
         deep_from = entry.deep_from(self.method, encoded)
         return encoded if deep_from is None else replace(encoded, deep_from=deep_from)
 
     def batch(self, prepared: Prepared, index: Sequence[int], *, lead: tuple[int, Context] | None = None) -> Batch:
-        """The rows with these numbers, laid out for this backbone and readout.
+        """The rows with these numbers, laid out for this backbone and kind of task.
 
         Args:
             prepared: rows.
@@ -113,6 +101,7 @@ class BatchedRows(nn.Module, ABC):
         contexts, skip = self._contexts(prepared, [prepared.encoded[i] for i in index], lead)
         return self.lay_out(prepared, index, contexts=contexts, skip=skip)
 
+    @abstractmethod
     def lay_out(
         self,
         prepared: Prepared,
@@ -122,20 +111,15 @@ class BatchedRows(nn.Module, ABC):
         skip: Sequence[int] | None = None,
     ) -> Batch:
         """As `batch`, with the contexts and each row's number of tokens in them decided already."""
-        rows = [prepared.encoded[i] for i in index]
-        settings: dict[str, Any] = {
-            "labels": [prepared.labels[i] for i in index],
-            "index": index,
-            "contexts": contexts,
-            "skip": skip,
-            "has_types": self._has_types,
-        }
-        if self.answers is None:
-            assert self.pool is not None
-            return lay_out_pooled(rows, self.pool, self.backbone.tokens, **settings)
-        order = "parallel" if self.fill == "pet" else self.fill
-        batch = lay_out_words(rows, self.answers, self.backbone.tokens, order=order, **settings)
-        return replace(batch, rows=tuple(rows)) if self._fills_one_by_one else batch
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """Room that a row leaves for the longest answer."""
+        return 1
+
+    def num_answer_live(self, prepared: Prepared, number: int) -> int:
+        """Tokens that the answer of row `number` adds to those that are computed, as branches do."""
+        return 0
 
     def _contexts(
         self, prepared: Prepared, rows: Sequence[Encoded], lead: tuple[int, Context] | None
@@ -193,12 +177,11 @@ class BatchedRows(nn.Module, ABC):
 
     def live_lengths(self, prepared: Prepared, lead: tuple[int, Context] | None = None) -> list[int]:
         """Tokens of each row that are computed when it is scored, over all candidates."""
-        branches = 0
-        if self.answers is not None and not self.answers.single:
-            branches = sum(len(word) - 1 for word in self.answers.ids)
         skipped = [trunk_start(row) if prepared.contexts is not None else lead[0] if lead else 0 for row in prepared.encoded]
-        times = 1 if self.prior.dim() == 1 else len(self.prior)
-        return [(len(row) - skip + branches) * times for row, skip in zip(prepared.encoded, skipped, strict=True)]
+        return [
+            (len(row) - skip + self.num_answer_live(prepared, number)) * self.num_candidates
+            for number, (row, skip) in enumerate(zip(prepared.encoded, skipped, strict=True))
+        ]
 
     def why_not_keep(self) -> str:
         """Why what lies in front of the learned tokens may not be kept; empty where it may."""
@@ -211,16 +194,20 @@ class BatchedRows(nn.Module, ABC):
             return "only a causal model's text is unchanged by what stands behind it"
         if self.tune == "lm":
             return "the language model itself is trained"
-        if self.pool in ("cls", "mean"):
-            return f"a head with pool: {self.pool} reads the tokens that would be kept"
+        if self.why_read_all():
+            return self.why_read_all()
         if not self.backbone.takes_plan:
             return f"{self.backbone.spec.architecture}'s attention cannot be reached"
+        return ""
+
+    def why_read_all(self) -> str:
+        """Why what is read off the model needs all tokens of a text, so that none may be kept; empty where it does not."""
         return ""
 
     def why_no_lead(self) -> str:
         """Why inference may not keep what all rows start with; empty where it may."""
         return self._why_not_reuse() or (
-            "each candidate of an ensemble has a beginning of its own" if self.prior.dim() == 2 else ""
+            "each candidate of an ensemble has a beginning of its own" if self.has_candidates else ""
         )
 
     def check_keep(self) -> None:
@@ -237,10 +224,6 @@ class BatchedRows(nn.Module, ABC):
     def _has_deep_front(self) -> bool:
         """Whether every token of the text sees learned keys and values."""
         return isinstance(self.method, DeepConfig) and self.method.placement == "front"
-
-    @property
-    def _fills_one_by_one(self) -> bool:
-        return self.fill == "pet" and self.backbone.kind == "encoder" and self.answers is not None and not self.answers.single
 
     @property
     def _has_types(self) -> bool:

@@ -7,6 +7,7 @@ Each kind of task has its report: a frozen dataclass with the name of its main f
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
 from ptune.objective.loss import classification_loss
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
+from ptune.objective.protocol import TaskReport
 from ptune.objective.report import ClassFigures, Report, report, wilson
 from ptune.objective.spans import SpanReport, SpanRule, answer_scores, span_report, span_rule
 from ptune.objective.tags import SpanFigures, TagReport, tag_report
@@ -21,6 +22,7 @@ __all__ = [
     "SpanReport",
     "SpanRule",
     "TagReport",
+    "TaskReport",
     "TextReport",
     "answer_scores",
     "check_text_metrics",

@@ -48,6 +48,16 @@ class Report:
     confusion: tuple[tuple[int, ...], ...]
     loss: float | None = None
 
+    @property
+    def metric(self) -> str:
+        """Name of the main figure."""
+        return "accuracy"
+
+    @property
+    def score(self) -> float:
+        """The main figure."""
+        return self.accuracy
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return asdict(self)

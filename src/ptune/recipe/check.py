@@ -18,7 +18,8 @@ from ptune.errors import PtuneError
 from ptune.inputs import Encoded, Tokens
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer
-from ptune.recipe.fit import Splits, build_model, read_splits
+from ptune.recipe.classifier import build_classifier
+from ptune.recipe.fit import Splits, read_splits
 from ptune.recipe.recipe import Recipe
 from ptune.template import Finding, Template, check_template
 
@@ -135,7 +136,7 @@ def _with_rows(shown: TemplateCheck, recipe: Recipe, backbone: Backbone, splits:
     rows: tuple[RenderedRow, ...] = ()
     rule, findings = "", list(shown.findings)
     try:
-        model = build_model(recipe, backbone, splits)
+        model = build_classifier(recipe, backbone, splits)
         judged = splits.train[:: max(1, len(splits.train) // _NUM_ROWS_JUDGED)][:_NUM_ROWS_JUDGED]
         encoded = [model.encode(example) for example in judged]
         findings += _length_findings(encoded)

@@ -18,16 +18,15 @@ import torch
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.bundle import read_bundle
-from ptune.data import Example, LabelSet, check_labels, fingerprint, has_splits, hold_out, read_examples, sample_shots
+from ptune.data import Example, LabelSet, fingerprint, has_splits, hold_out, read_examples, sample_rows, sample_shots
 from ptune.errors import PromptError, RecipeError, TrainError, notice
 from ptune.inputs import PoolKind
-from ptune.model import Prepared, PromptModel
-from ptune.objective import Report
+from ptune.model import Prepared, TaskModel
+from ptune.objective import TaskReport
 from ptune.prompt import InitConfig, parse_method
-from ptune.readout import log_prior
 from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
-from ptune.task import Task, judge_scores
+from ptune.task import Task
 from ptune.train import Listener, RunFolder, TrainResult, replace, train
 
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run"]
@@ -95,14 +94,11 @@ def run(
     rows = _prepare_training(model, recipe, splits.train, say)
     validation = _prepare_validation(model, recipe, rows, splits.validation)
     judged = splits.test or splits.validation
-    zero = _zero_shot(model, splits.train, judged) if recipe.head is None else {}
+    zero = model.zero_shot(splits.train, judged) if judged else {}
     if zero:
-        say(
-            f"zero-shot accuracy {zero['zero_shot']['accuracy']:.3f}, prior-corrected {zero['prior_corrected']['accuracy']:.3f}"
-        )
-    if recipe.prior == "correct" and recipe.head is None:
-        each = torch.stack([log_prior(scores) for scores in model.candidate_scores(rows)])
-        model.prior.copy_(each.view(model.prior.shape))
+        say(_zero_shot_line(zero))
+    if recipe.prior == "correct":
+        model.take_out_prior(rows)
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
         replace(folder.recipe_path, recipe.to_yaml().encode())
@@ -111,12 +107,13 @@ def run(
     settings = recipe.train_settings()
     if model.parameter_groups():
         say(_what_learns(model, backbone))
-        before = _loss(model, rows)
+        before = model.mean_loss(rows)
         result = train(
             model, rows, settings, seed=recipe.seed, validation=validation, folder=folder, resume=resume, listeners=listeners
         )
-        losses = (before, _loss(model, rows))
-    report = judge_scores(model, judged, model.scores(model.prepare(judged))) if judged else None
+        losses = (before, model.mean_loss(rows))
+    model.settle(rows, validation)
+    report = model.judge(judged) if judged else None
     task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, losses, report))
     if folder is not None:
         folder.write_json("summary.json", task.facts)
@@ -125,13 +122,13 @@ def run(
 
 
 def read_splits(recipe: Recipe) -> Splits:
-    """Reads and checks all rows: fields of the template, labels, shots.
+    """Reads and checks all rows: fields of the template, labels or the kind of task's columns, shots.
 
     Raises:
         DataError: the first row that does not fit, with file and line.
     """
-    names = recipe.parsed_template().field_names
-    labels = LabelSet(recipe.label_names())
+    kind, columns = recipe.kind, recipe.task_columns
+    names = tuple(dict.fromkeys((*recipe.parsed_template().field_names, *columns.values())))
 
     def read(source: Any, split: str) -> tuple[Example, ...]:
         if source is None:
@@ -139,43 +136,49 @@ def read_splits(recipe: Recipe) -> Splits:
         rows = read_examples(
             source,
             fields=names,
-            label=recipe.label,
+            label=recipe.label if kind.reads_label else None,
             columns=recipe.columns,
             encoding=recipe.encoding,
             split=split if has_splits(source) else None,
-            require_label=True,
+            require_label=kind.reads_label,
         )
-        check_labels(rows, labels, every_class=split == "train")
+        kind.check_rows(rows, columns=columns, labels=recipe.label_names(), is_training=split == "train")
         return rows
 
     train_rows, validation, test = read(recipe.train, "train"), read(recipe.validation, "validation"), read(recipe.test, "test")
     if recipe.shots is not None:
-        train_rows = sample_shots(train_rows, recipe.shots, seed=recipe.seed, labels=labels)
+        if kind.reads_label:
+            train_rows = sample_shots(train_rows, recipe.shots, seed=recipe.seed, labels=LabelSet(recipe.label_names()))
+        else:
+            train_rows = sample_rows(train_rows, recipe.shots, seed=recipe.seed)
     if recipe.hold_out is not None:
         train_rows, validation = hold_out(train_rows, per_class=recipe.hold_out, seed=recipe.seed)
     return Splits(train_rows, validation, test)
 
 
-def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> PromptModel:
-    """The recipe's model on a loaded backbone."""
+def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel:
+    """The recipe's model on a loaded backbone: the common keys, and those that its kind of task takes."""
     method = parse_method(recipe.method)
     init_rows = None
     if isinstance(method, InitConfig) and method.kind == "bundle":
         init_rows = _bundle_rows(str(method.init_bundle), backbone)
-    return PromptModel.build(
+    derived: dict[str, Callable[[], Any]] = {
+        "labels": lambda: recipe.verbalizer() if recipe.has_label_words else recipe.label_names(),
+        "pool": lambda: _pool(recipe, backbone) if recipe.head else None,
+        "class_weights": lambda: _class_weights(recipe, splits.train),
+        "examples": lambda: splits.train,
+    }
+    return recipe.kind.build(
         backbone=backbone,
         template=recipe.parsed_template(),
-        labels=recipe.label_names() if recipe.head else recipe.verbalizer(),
         method=method,
-        pool=_pool(recipe, backbone) if recipe.head else None,
         init_rows=init_rows,
         candidates=recipe.candidates,
         seed=recipe.seed,
         max_length=recipe.max_length,
-        fill=recipe.fill,
         tune=recipe.tune,
-        class_weights=_class_weights(recipe, splits.train),
-        label_smoothing=recipe.label_smoothing,
+        columns=recipe.task_columns,
+        **{key: derived[key]() if key in derived else getattr(recipe, key) for key in recipe.kind.keys},
     )
 
 
@@ -228,7 +231,7 @@ def _trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:
     return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=backbone.text_start)
 
 
-def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Example], say: Callable[[str], None]) -> Prepared:
+def _prepare_training(model: TaskModel, recipe: Recipe, examples: Sequence[Example], say: Callable[[str], None]) -> Prepared:
     """Tokenised training rows, with kept contexts where that is exact, worth it and fits into memory."""
     rows = model.prepare(examples)
     if rows.num_cut:
@@ -246,7 +249,7 @@ def _prepare_training(model: PromptModel, recipe: Recipe, examples: Sequence[Exa
     return kept
 
 
-def _cost_of_bf16(model: PromptModel, examples: Sequence[Example], kept: Prepared) -> float:
+def _cost_of_bf16(model: TaskModel, examples: Sequence[Example], kept: Prepared) -> float:
     """Largest difference of a label score over the first rows."""
     few = range(min(_NUM_ROWS_COMPARED, len(examples)))
     exact = model.prepare([examples[i] for i in few], keep_context=True)
@@ -254,29 +257,21 @@ def _cost_of_bf16(model: PromptModel, examples: Sequence[Example], kept: Prepare
         return float((model(model.batch(kept, few)).scores - model(model.batch(exact, few)).scores).abs().max())
 
 
-def _prepare_validation(model: PromptModel, recipe: Recipe, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
+def _prepare_validation(model: TaskModel, recipe: Recipe, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
     if not examples:
         return None
     return model.prepare(examples, keep_context=True, **storage(recipe)) if rows.contexts else model.prepare(examples)
 
 
-def _zero_shot(model: PromptModel, train_rows: Sequence[Example], judged: Sequence[Example]) -> dict[str, Any]:
-    """Figures of the hard template alone, as it is and with the prior of the (unlabelled) training texts taken out."""
-    if not judged:
-        return {}
-    hard = model.without_prompt()
-    scores = hard.scores(hard.prepare(judged))
-    prior = log_prior(hard.scores(hard.prepare(train_rows)))
-    plain, corrected = judge_scores(model, judged, scores), judge_scores(model, judged, scores - prior)
-    return {"zero_shot": plain.to_dict(), "prior_corrected": corrected.to_dict()}
+def _zero_shot_line(zero: Mapping[str, TaskReport]) -> str:
+    """As in `zero-shot accuracy 0.500, prior-corrected 0.625`."""
+    names = {name: name.replace("_", "-") for name in zero}
+    first = next(iter(zero))
+    names[first] += f" {zero[first].metric.replace('_', ' ')}"
+    return ", ".join(f"{names[name]} {report.score:.3f}" for name, report in zero.items())
 
 
-def _loss(model: PromptModel, rows: Prepared) -> float:
-    """Mean loss over all training rows with the parameters as they are."""
-    return torch.nn.functional.cross_entropy(model.scores(rows), torch.tensor(rows.labels)).item()
-
-
-def _what_learns(model: PromptModel, backbone: Backbone) -> str:
+def _what_learns(model: TaskModel, backbone: Backbone) -> str:
     total = sum(parameter.numel() for parameter in backbone.model.parameters())
     share = 100 * model.num_trained / total
     line = f"training {model.num_trained:,} parameters ({share:.4f} % of {backbone.spec.name}'s {total:,})"
@@ -288,12 +283,12 @@ def _what_learns(model: PromptModel, backbone: Backbone) -> str:
 
 def _facts(
     recipe: Recipe,
-    model: PromptModel,
+    model: TaskModel,
     splits: Splits,
-    zero: Mapping[str, Any],
+    zero: Mapping[str, TaskReport],
     result: TrainResult | None,
     losses: tuple[float, float] | None,
-    report: Report | None,
+    report: TaskReport | None,
 ) -> dict[str, Any]:
     total = sum(parameter.numel() for parameter in model.backbone.model.parameters())
     facts: dict[str, Any] = {
@@ -305,10 +300,9 @@ def _facts(
         "trained_parameters": model.num_trained,
         "trained_share": model.num_trained / total,
         "peak_memory_mb": _peak_memory_mb(),
-        **zero,
+        **{name: figures.to_dict() for name, figures in zero.items()},
+        **model.facts(),
     }
-    if model.answers is not None and model.verbalizer is not None:
-        facts["word_length_rule"] = model.verbalizer.length_rule(model.answers)
     if result is not None and losses is not None:
         facts["training"] = {
             "steps": len(result.losses),

@@ -13,7 +13,7 @@ import psutil
 
 from ptune.backbone import context_bytes
 from ptune.inputs import Encoded, trunk_start
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 from ptune.prompt import registration
 from ptune.recipe.recipe import Recipe
 
@@ -52,7 +52,7 @@ class Keeping:
         return self.place != "nowhere"
 
 
-def decide_keeping(model: PromptModel, recipe: Recipe, rows: Sequence[Encoded]) -> Keeping:
+def decide_keeping(model: TaskModel, recipe: Recipe, rows: Sequence[Encoded]) -> Keeping:
     """Whether and where a run keeps the contexts of these training rows.
 
     Raises:

@@ -143,7 +143,7 @@ def _phase(
     num_examples: int,
 ) -> Phase:
     """Counts and describes; `reason` says of (row, token) why it is live."""
-    candidates = 1 if model.prior.dim() == 1 else len(model.prior)
+    candidates = model.num_candidates
     counts = [computed(model, rows, number, skip) for number, skip in enumerate(skips)]
     price = prices(model, is_training=stage == "training", columns=counts[0].columns)
     whole = [computed(model, rows, number, 0) for number in range(len(rows))]

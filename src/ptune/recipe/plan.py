@@ -11,8 +11,9 @@ from typing import Any
 from ptune.backbone import Backbone, load_backbone
 from ptune.model import Prepared, PromptModel
 from ptune.prompt import DeepConfig, parse_method
+from ptune.recipe.classifier import build_classifier
 from ptune.recipe.cost import computed, num_parameters
-from ptune.recipe.fit import Splits, build_model, read_splits
+from ptune.recipe.fit import Splits, read_splits
 from ptune.recipe.keeping import Keeping, decide_keeping
 from ptune.recipe.phases import Phase, plan_inference, plan_training
 from ptune.recipe.recipe import Recipe
@@ -94,7 +95,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
 
 
 def _planned(recipe: Recipe, backbone: Backbone, splits: Splits) -> _Planned:
-    model = build_model(recipe, backbone, splits)
+    model = build_classifier(recipe, backbone, splits)
     rows = model.prepare(splits.train)
     step = -(-len(rows) // _NUM_ROWS)
     counted = replace(rows, encoded=rows.encoded[::step], labels=rows.labels[::step])

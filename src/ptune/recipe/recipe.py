@@ -16,9 +16,10 @@ from ptune.backbone import Backbone
 from ptune.data import did_you_mean, label_text
 from ptune.errors import PtuneError, RecipeError, TemplateError
 from ptune.inputs import FillOrder, PoolKind
-from ptune.model import Tune
+from ptune.model import TaskModel, Tune, task_class
 from ptune.prompt import parse_method, registration
 from ptune.readout import Aggregate, LengthRule, Verbalizer
+from ptune.recipe.task_keys import TaskKeys, foreign_key
 from ptune.template import Template, resolve
 from ptune.train import TrainSettings
 
@@ -28,8 +29,8 @@ PATH_KEYS = ("train", "validation", "test")
 _NULL_IS_A_VALUE = ("clip_norm",)  # everywhere else null says that a key is not set
 
 
-class Recipe(TrainSettings):
-    """Everything that decides a run.
+class Recipe(TrainSettings, TaskKeys):
+    """Everything that decides a run; the keys of single kinds of task stand in `TaskKeys`.
 
     Args:
         train: training rows: a file, a folder of splits, a hub id, or rows in memory.
@@ -38,10 +39,10 @@ class Recipe(TrainSettings):
         columns: renames columns, as in {review: text}.
         label: the column that holds the label.
         encoding: of text files; None finds out.
-        shots: rows per class to train on, sampled with the seed; None takes all.
-        hold_out: rows per class taken out of the shots for validation.
-        template: text with {fields}, {soft} tokens and {mask}, or `library:ID`.
-        labels: label words: {label: [words]}, or label names with a head.
+        shots: rows per class (in tasks without classes, rows) to train on, sampled with the seed; None takes all.
+        hold_out: rows per class (in tasks without classes, rows) taken out of the shots for validation.
+        template: text with {fields}, {soft} tokens and {mask}, or `library:ID`; None where the kind of task has its own.
+        labels: label words: {label: [words]}, or label names with a head; only for kinds of task that have labels.
         aggregate: how a label's words are joined (mean, logsumexp, max).
         length: how words of several tokens are scored (auto, sum, mean per token).
         terminator: text scored behind every label word.
@@ -70,8 +71,8 @@ class Recipe(TrainSettings):
     encoding: str | None = None
     shots: int | None = Field(default=None, ge=1)
     hold_out: int | None = Field(default=None, ge=1)
-    template: Any
-    labels: Any
+    template: Any = None
+    labels: Any = None
     aggregate: Aggregate = "mean"
     length: LengthRule = "auto"
     terminator: str = ""
@@ -116,6 +117,10 @@ class Recipe(TrainSettings):
             raise ValueError("keep_candidates needs candidates; set candidates: 8, say")
         if self.keep_candidates == "best" and self.validation is None and self.hold_out is None:
             raise ValueError("keep_candidates: best needs validation rows; set validation or hold_out, or ensemble")
+        if foreign := foreign_key(self.kind, self.model_fields_set):
+            raise ValueError(f"{foreign[0]} is for task: {' or '.join(foreign[1])}, not for {self.task}; leave it out")
+        if self.candidates > 1 and not self.kind.takes_candidates:
+            raise ValueError(f"task: {self.task} trains one prompt at a time; leave out candidates")
         if self.candidates > 1 and (self.head is not None or self.tune != "frozen"):
             raise ValueError("candidates are for label words on a frozen model; leave out head and tune, or candidates")
         if self.pool is not None and self.head is None:
@@ -144,22 +149,36 @@ class Recipe(TrainSettings):
             recipe = cls(**{key: value for key, value in values.items() if value is not None or key in _NULL_IS_A_VALUE})
         except ValidationError as error:
             raise _recipe_error(error, where) from None
+        for key, is_needed in (
+            ("template", recipe.kind.default_template is None),
+            ("labels", recipe.kind.labels_are == "required"),
+        ):
+            if is_needed and getattr(recipe, key) is None:
+                raise _missing(key, where)
         try:
             if not recipe.complete_template().field_names:
                 fix = "write one, such as {text}, where the text of a row goes"
                 raise TemplateError("the template has no field, so it reads nothing of a row", where="template", fix=fix)
-            if recipe.head is None:
-                recipe.verbalizer()
-            else:
-                recipe._check_label_names()
+            recipe._check_labels()
         except PtuneError as error:
             error.where = f"{where}, {error.where}" if error.where else where
             raise
         return recipe
 
+    @property
+    def kind(self) -> type[TaskModel]:
+        """The model class of the kind of task."""
+        return task_class(self.task)
+
+    @property
+    def task_columns(self) -> dict[str, str]:
+        """Recipe key -> column, of the columns that the kind of task reads beside the template's fields."""
+        return {key: getattr(self, key) for key in (*self.kind.input_keys, *self.kind.target_keys)}
+
     def parsed_template(self) -> Template:
-        """The template, from the library or as written."""
-        return self.template if isinstance(self.template, Template) else resolve(self.template)
+        """The template, from the library or as written; the kind of task's own where none is set."""
+        given = self.kind.default_template if self.template is None else self.template
+        return given if isinstance(given, Template) else resolve(given)  # type: ignore[arg-type]  # `of` saw to it
 
     def complete_template(self) -> Template:
         """The template with the method's own learned tokens in it.
@@ -187,8 +206,28 @@ class Recipe(TrainSettings):
         return Verbalizer.parse(self.labels, aggregate=self.aggregate, length=self.length, terminator=self.terminator)
 
     def label_names(self) -> tuple[str, ...]:
-        """Names of the labels, with or without words."""
+        """Names of the labels, with or without words; none where the recipe has none."""
+        if self.labels is None:
+            return ()
         return self.labels.labels if isinstance(self.labels, Verbalizer) else tuple(self.labels)
+
+    @property
+    def has_label_words(self) -> bool:
+        """Whether labels are scored by their words, rather than by a head."""
+        return self.head is None and "pool" in self.kind.keys
+
+    def _check_labels(self) -> None:
+        """Checks label words, or the names of labels that a head scores.
+
+        Raises:
+            PtuneError: what `verbalizer` or `_check_label_names` raise.
+        """
+        if self.labels is None:
+            return
+        if self.has_label_words:
+            self.verbalizer()
+        else:
+            self._check_label_names()
 
     def _check_label_names(self) -> None:
         """Checks the labels of a head.
@@ -371,11 +410,15 @@ def _recipe_error(error: ValidationError, where: str) -> RecipeError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part in Recipe.model_fields)
     if first["type"] == "missing":
-        return RecipeError(f"the key {key!r} is missing", where=where, fix="see `ptune init DATA` for a recipe that has it all")
+        return _missing(key, where)
     message = first["msg"].removeprefix("Value error, ")
     if not key:
         return RecipeError(message, where=where)
     return RecipeError(f"{message} (got {first['input']!r})", where=f"{where}, {key}")
+
+
+def _missing(key: str, where: str) -> RecipeError:
+    return RecipeError(f"the key {key!r} is missing", where=where, fix="see `ptune init DATA` for a recipe that has it all")
 
 
 def _yaml_error(error: yaml.YAMLError, text: str, file: Path) -> RecipeError:

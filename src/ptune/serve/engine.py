@@ -13,7 +13,7 @@ from ptune.errors import PtuneError, notice
 from ptune.model import PromptModel
 from ptune.serve.refusals import Refusal, of_error
 from ptune.serve.vetting import Vetted
-from ptune.task import Task, predict_mixed, task_of
+from ptune.task import Task, as_classifier, predict_mixed, task_of
 
 __all__ = ["Engine", "InputRow", "kind_of_task", "refusal_of", "task_bytes"]
 
@@ -58,7 +58,7 @@ class Engine:
         if not _shares_batches(task):
             return 1 + sum(len(str(value)) for value in examples[0].fields.values()) // _CHARS_PER_TOKEN
         encoded = model.encode(examples[0])
-        return len(encoded) - model.num_lead([encoded]) + _branches(model)
+        return len(encoded) - model.num_lead([encoded]) + _branches(as_classifier(task))
 
     def predict(self, rows: Sequence[tuple[Task, InputRow]]) -> list[Any]:
         """A prediction, or a `Refusal`, for each row."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ptune.data import Example
+from ptune.model import check_judged, judge_scores
 from ptune.prompt import StoredPrompt
-from ptune.task.task import Task, check_judged, judge_scores
+from ptune.task.task import Task, as_classifier
 from ptune.template import Soft, Template
 
 __all__ = ["Inspection", "LearnedToken", "inspect_task"]
@@ -68,8 +69,9 @@ def inspect_task(task: Task, examples: Sequence[Example] = ()) -> Inspection:
 
     Raises:
         DataError: an example without a label, or with one that the task does not have.
+        TrainError: the task is no classification.
     """
-    model = task.model
+    model = as_classifier(task)
     check_judged(examples, model.labels)
     with torch.no_grad():
         stored = model.prompt().rows
@@ -105,7 +107,8 @@ def _nearest_words(task: Task, rows: Tensor) -> list[tuple[tuple[str, float], ..
 
 
 def _drops(task: Task, stored: Tensor, examples: Sequence[Example]) -> tuple[float, list[float | None]]:
-    model, whole = task.model, task.model.prompt
+    model = as_classifier(task)
+    whole = model.prompt
     prepared = model.prepare(examples, keep_context=not model.why_not_keep())
     mean = model.backbone.embed(torch.tensor(model.backbone.tokens.frequent_words())).float().mean(0)
     accuracy = judge_scores(model, examples, model.scores(prepared)).accuracy

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ptune.backbone import Backbone
 from ptune.inputs import Context, merge
-from ptune.model import TOKENS_PER_BATCH, Prepared, PromptModel
-from ptune.task.task import Prediction, Task
+from ptune.model import TOKENS_PER_BATCH, Prediction, Prepared, PromptModel
+from ptune.task.task import Task, as_classifier
 
 __all__ = ["predict_mixed"]
 
@@ -38,6 +38,7 @@ def predict_mixed(requests: Sequence[tuple[Task, str | Mapping[str, Any]]]) -> l
 
     Raises:
         DataError: a row without a field that its template needs.
+        TrainError: a task that is no classification.
     """
     tasks = list({id(task): task for task, _ in requests}.values())
     number = {id(task): at for at, task in enumerate(tasks)}
@@ -47,15 +48,16 @@ def predict_mixed(requests: Sequence[tuple[Task, str | Mapping[str, Any]]]) -> l
     scores: list[Tensor] = [torch.empty(0)] * len(requests)
     shared: dict[int, list[int]] = {}
     prepared: list[Prepared] = []
+    models = [as_classifier(task) for task in tasks]
     for at, (task, mine) in enumerate(zip(tasks, places, strict=True)):
-        prepared.append(task.model.prepare(task.examples([requests[place][1] for place in mine])))
-        if task.model.can_share_a_batch:
-            shared.setdefault(id(task.model.backbone), []).append(at)
+        prepared.append(models[at].prepare(task.examples([requests[place][1] for place in mine])))
+        if models[at].can_share_a_batch:
+            shared.setdefault(id(models[at].backbone), []).append(at)
         else:
-            for place, row in zip(mine, task.model.scores(prepared[at]), strict=True):
+            for place, row in zip(mine, models[at].scores(prepared[at]), strict=True):
                 scores[place] = row
     for group in shared.values():
-        _run([tasks[at].model for at in group], [prepared[at] for at in group], [places[at] for at in group], scores)
+        _run([models[at] for at in group], [prepared[at] for at in group], [places[at] for at in group], scores)
     return [task.prediction(torch.softmax(row, 0)) for (task, _), row in zip(requests, scores, strict=True)]
 
 

@@ -1,10 +1,10 @@
 """A trained task in memory: predict, evaluate, save, load.
 
-In: texts or rows. Out: `Prediction`s and `Report`s. A task is a `PromptModel` with the facts that its bundle keeps.
+In: texts or rows. Out: predictions and a report, of the kind of task. A task is a model with the facts that its bundle keeps.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +12,15 @@ import torch
 
 from ptune.backbone import Backbone, BackboneLike, DType, load_backbone
 from ptune.bundle import Bundle, bundle_of, model_of, read_bundle
-from ptune.data import Example, LabelSet, check_labels, read_examples
-from ptune.errors import DataError
-from ptune.model import PromptModel
-from ptune.objective import Report, report
+from ptune.data import Example, read_examples
+from ptune.errors import DataError, TrainError
+from ptune.model import Prediction, PromptModel, TaskModel, TaskPrediction
+from ptune.objective import TaskReport
 
-__all__ = ["Prediction", "Task", "check_judged", "judge_scores", "load", "task_of"]
+__all__ = ["Task", "as_classifier", "load", "task_of"]
 
 _ROWS_PER_CHUNK = 512
 Rows = Sequence[str | Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the task says about one text.
-
-    Args:
-        label: the most probable label.
-        probabilities: of every label.
-    """
-
-    label: str
-    probabilities: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"label": self.label, "probabilities": self.probabilities}
 
 
 @dataclass
@@ -49,28 +32,37 @@ class Task:
         facts: what the bundle's card keeps about the run (figures, data fingerprint, seed).
     """
 
-    model: PromptModel
+    model: TaskModel
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Label names in the order of scores."""
-        return self.model.labels.names
+        """Label names in the order of scores; none where the kind of task has no labels."""
+        return self.model.label_names
 
-    def predict(self, texts: Rows, *, batch_size: int | None = None) -> list[Prediction]:
-        """Labels texts.
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """What a row must have to be predicted: the template's fields, and the columns that the kind of task reads."""
+        columns = (self.model.columns[key] for key in self.model.input_keys)
+        return tuple(dict.fromkeys((*self.model.template.field_names, *columns)))
+
+    def predict(self, texts: Rows, *, batch_size: int | None = None) -> list[Any]:
+        """Answers texts.
 
         Args:
             texts: strings (for a template with one field) or rows with the template's fields.
             batch_size: rows per forward pass; None takes as many short texts or few long ones as are computed fast.
+
+        Returns:
+            One prediction a row: `Prediction` in classification, the kind's own class elsewhere.
 
         Raises:
             DataError: a single text or row, or rows without a field that the template needs.
         """
         return list(self.stream(texts, batch_size=batch_size))
 
-    def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int | None = None) -> Iterator[Prediction]:
-        """Labels texts of any number, a chunk at a time; the rest is as in `predict`."""
+    def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int | None = None) -> Iterator[TaskPrediction]:
+        """Answers texts of any number, a chunk at a time; the rest is as in `predict`."""
         if isinstance(texts, str | Mapping):
             what = "one string" if isinstance(texts, str) else "one row"
             raise DataError(f"predict takes a list of texts, not {what}", fix="write task.predict([text])")
@@ -78,51 +70,87 @@ class Task:
         for text in texts:
             chunk.append(text)
             if len(chunk) == _ROWS_PER_CHUNK:
-                yield from self._predictions(self.examples(chunk), batch_size)
+                yield from self.model.predict(self.examples(chunk), batch_size=batch_size)
                 chunk = []
         if chunk:
-            yield from self._predictions(self.examples(chunk), batch_size)
+            yield from self.model.predict(self.examples(chunk), batch_size=batch_size)
 
     def evaluate(
         self,
         source: str | Path | Sequence[Any],
         *,
-        label: str = "label",
+        label: str | None = None,
         columns: Mapping[str, str] | None = None,
         encoding: str | None = None,
         split: str | None = None,
         batch_size: int | None = None,
-    ) -> Report:
-        """Judges the task on labelled rows.
+    ) -> Any:
+        """Judges the task on rows with known answers.
 
         Args:
             source: file, folder, hub id, or rows in memory.
-            label, columns, encoding, split: as in a recipe.
+            label, columns, encoding, split: as in a recipe; `label` None takes the task's own column.
             batch_size: rows per forward pass; None takes as many short texts or few long ones as are computed fast.
+
+        Returns:
+            `Report` in classification, the kind's own class elsewhere; all have `metric`, `score` and `to_dict()`.
 
         Raises:
             DataError: a missing field, an unknown or missing label.
         """
-        fields = self.model.template.field_names
-        examples = read_examples(
-            source, fields=fields, label=label, columns=columns, encoding=encoding, split=split, require_label=True
+        return self.judge(
+            self.read_judged(source, label=label, columns=columns, encoding=encoding, split=split), batch_size=batch_size
         )
-        return self.judge(examples, batch_size=batch_size)
 
-    def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> Report:
+    def read_judged(
+        self,
+        source: str | Path | Sequence[Any],
+        *,
+        label: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
+        split: str | None = None,
+    ) -> tuple[Example, ...]:
+        """Rows with known answers, to be judged; the arguments are those of `evaluate`.
+
+        Raises:
+            DataError: a missing field, label or column.
+        """
+        model = self.model
+        column_of = {key: model.columns[key] for key in model.target_keys}
+        if label is not None and "label" in column_of:
+            column_of["label"] = label
+        examples = read_examples(
+            source,
+            fields=tuple(dict.fromkeys((*self.field_names, *column_of.values()))),
+            label=(label or "label") if model.reads_label else None,
+            columns=columns,
+            encoding=encoding,
+            split=split,
+            require_label=model.reads_label,
+        )
+        renamed = {column: model.columns[key] for key, column in column_of.items() if column != model.columns[key]}
+        return tuple(_renamed(example, renamed) for example in examples) if renamed else examples
+
+    def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> Any:
         """Judges the task on examples that have been read already.
 
         Raises:
-            DataError: no examples, or one without a label or with one that the task does not have.
+            DataError: no examples, or one without its answer, or with a label that the task does not have.
         """
         if not examples:
             raise DataError("there are no rows to judge", fix="pass at least one")
-        check_judged(examples, self.model.labels)
-        return judge_scores(self.model, examples, self.scores(examples, batch_size=batch_size))
+        judged: TaskReport = self.model.judge(examples, batch_size=batch_size)
+        return judged
 
     def scores(self, examples: Sequence[Example], *, batch_size: int | None = None) -> torch.Tensor:
-        """Label scores [B, C] of examples, in their order."""
-        return self.model.scores(self.model.prepare(examples), batch_size=batch_size)
+        """Label scores [B, C] of examples, in their order.
+
+        Raises:
+            TrainError: the task is no classification.
+        """
+        model = as_classifier(self)
+        return model.scores(model.prepare(examples), batch_size=batch_size)
 
     def examples(self, texts: Sequence[str | Mapping[str, Any]]) -> tuple[Example, ...]:
         """Texts or rows as unlabelled examples with the template's fields.
@@ -130,7 +158,7 @@ class Task:
         Raises:
             DataError: a plain text for a template with several fields, or a row without one of them.
         """
-        names = self.model.template.field_names
+        names = self.field_names
         rows: list[Mapping[str, Any]] = []
         for number, text in enumerate(texts, 1):
             if isinstance(text, Mapping):
@@ -161,32 +189,28 @@ class Task:
         self.bundle().write(path)
         return path
 
-    def _predictions(self, examples: Sequence[Example], batch_size: int | None) -> list[Prediction]:
-        probabilities = torch.softmax(self.scores(examples, batch_size=batch_size), 1)
-        return [self.prediction(row) for row in probabilities]
-
     def prediction(self, probabilities: torch.Tensor) -> Prediction:
-        """One row's [C] probabilities with its labels."""
-        return Prediction(self.labels[int(probabilities.argmax())], dict(zip(self.labels, probabilities.tolist(), strict=True)))
+        """One row's [C] probabilities with its labels.
+
+        Raises:
+            TrainError: the task is no classification.
+        """
+        return as_classifier(self).prediction(probabilities)
 
 
-def check_judged(examples: Sequence[Example], labels: LabelSet) -> None:
-    """Checks that each example carries one of the task's labels.
+def as_classifier(task: Task) -> PromptModel:
+    """The model of a classification task.
 
     Raises:
-        DataError: at the first that does not.
+        TrainError: the task is of another kind.
     """
-    check_labels(examples, labels, every_class=False)
-    bare = next((example for example in examples if example.label is None), None)
-    if bare is not None:
-        raise DataError("the row has no label, so it cannot be judged", where=bare.where, fix="fill it in or leave the row out")
+    if not isinstance(task.model, PromptModel):
+        raise TrainError(f"this is for classification, the task is {task.model.kind}", where="task")
+    return task.model
 
 
-def judge_scores(model: PromptModel, examples: Sequence[Example], scores: torch.Tensor) -> Report:
-    """A report from label scores and the examples' true labels."""
-    true = [model.labels.index(example.label or "") for example in examples]
-    loss = torch.nn.functional.cross_entropy(scores, torch.tensor(true)).item()
-    return report(true, scores.argmax(1).tolist(), model.labels.names, loss=loss)
+def _renamed(example: Example, columns: Mapping[str, str]) -> Example:
+    return replace(example, fields={columns.get(name, name): value for name, value in example.fields.items()})
 
 
 def load(folder: str | Path, *, backbone: BackboneLike | None = None, dtype: DType = "fp32", device: str = "auto") -> Task:

@@ -1,6 +1,6 @@
 """The training loop, the only one: every method, readout and strategy goes through it.
 
-In: a `PromptModel`, prepared rows, settings. Out: `TrainResult`, with the model left at its best or last parameters. Reads from
+In: a `TaskModel`, prepared rows, settings. Out: `TrainResult`, with the model left at its best or last parameters. Reads from
 top to bottom: set up, resume, step, look at validation, save, finish. Every random choice is a function of the seed and the
 step, so that a run that was killed and resumed gives the same losses and the same bytes.
 """
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ptune.errors import TrainError
 from ptune.inputs import Batch
-from ptune.model import Prepared, PromptModel
-from ptune.objective import report
+from ptune.model import Look, Prepared, TaskModel
 from ptune.train.optimiser import build_optimiser, build_schedule
 from ptune.train.run_folder import RunFolder
 from ptune.train.settings import TrainSettings
@@ -34,7 +33,8 @@ class TrainEvent:
         step: steps done.
         num_steps: steps planned.
         loss: of this step, or mean validation loss.
-        accuracy: on validation, else None.
+        score: main figure of the kind of task on validation, else None.
+        metric: name of that figure.
         seconds: since training began, in this process.
     """
 
@@ -42,8 +42,14 @@ class TrainEvent:
     step: int
     num_steps: int
     loss: float
-    accuracy: float | None = None
+    score: float | None = None
+    metric: str = "accuracy"
     seconds: float = 0.0
+
+    @property
+    def accuracy(self) -> float | None:
+        """The score where that is an accuracy."""
+        return self.score if self.metric == "accuracy" else None
 
 
 Listener = Callable[[TrainEvent], None]
@@ -55,7 +61,7 @@ class TrainResult:
 
     Args:
         losses: loss of every step; of candidates, their mean.
-        validations: (step, accuracy, loss) of every look; of candidates, the best one's.
+        validations: (step, score, loss) of every look; of candidates, the best one's.
         best_step: step whose parameters were kept; the last where there was no validation.
         stopped_early: whether patience ended the run.
         seconds: time spent training, over all resumed parts.
@@ -73,7 +79,7 @@ class TrainResult:
 
 
 def train(
-    model: PromptModel,
+    model: TaskModel,
     rows: Prepared,
     settings: TrainSettings,
     *,
@@ -86,7 +92,7 @@ def train(
     """Trains what the model says it learns.
 
     Args:
-        model: left with its best parameters (by validation accuracy, then loss), or its last without validation.
+        model: left with its best parameters (by the main figure on validation, then loss), or its last without validation.
         rows: prepared training rows.
         settings: the recipe's training keys.
         seed: decides the order of the rows.
@@ -109,7 +115,7 @@ def train(
     optimiser = build_optimiser(model.parameter_groups(settings.learning_rate), settings)
     schedule = build_schedule(optimiser, settings, num_steps)
     optimiser = accelerator.prepare_optimizer(optimiser)
-    members = [group["params"] for group in optimiser.param_groups] if model.prior.dim() == 2 else []
+    members = [group["params"] for group in optimiser.param_groups] if model.has_candidates else []
     if members and settings.keep_candidates == "best" and validation is None:
         raise TrainError(
             "there are no validation rows to choose a candidate by",
@@ -139,7 +145,7 @@ def train(
         for _ in range(settings.accumulate):
             outcome = model(next(batches))
             if outcome.loss is None:
-                raise TrainError("a training row has no known label", where="train")
+                raise TrainError("a training row has no known target", where="train")
             accelerator.backward(outcome.loss / settings.accumulate)
             each = outcome.loss[None] if outcome.candidate_losses is None else outcome.candidate_losses
             losses += each.detach().float().cpu() / settings.accumulate
@@ -161,11 +167,12 @@ def train(
         if validation is not None and (step % look_every == 0 or step == num_steps):
             values = average.values(learned)
             looks = _look(model, validation, learned, values)
-            for one, (accuracy, validation_loss) in zip(best, looks, strict=True):
-                one.offer(step, accuracy, validation_loss, values)
-            accuracy, validation_loss = max(looks, key=lambda look: (look[0], -look[1]))
-            result.validations.append((step, accuracy, validation_loss))
-            event = TrainEvent("validation", step, num_steps, validation_loss, accuracy, time.perf_counter() - started)
+            for one, look in zip(best, looks, strict=True):
+                one.offer(step, look, values)
+            top = max(looks, key=lambda look: (look.score, -look.loss))
+            result.validations.append((step, top.score, top.loss))
+            seconds = time.perf_counter() - started
+            event = TrainEvent("validation", step, num_steps, top.loss, top.score, model.metric, seconds)
             _tell(folder, listeners, event)
             since = min(one.num_since for one in best)
             result.stopped_early = settings.patience is not None and since >= settings.patience
@@ -189,7 +196,7 @@ def train(
     return result
 
 
-def _batches(model: PromptModel, rows: Prepared, settings: TrainSettings, seed: int, first_step: int) -> Iterator[Batch]:
+def _batches(model: TaskModel, rows: Prepared, settings: TrainSettings, seed: int, first_step: int) -> Iterator[Batch]:
     """Endless batches, shuffled anew in each epoch by (seed, epoch); starts where `first_step` steps would have ended."""
     per_epoch = -(-len(rows) // settings.batch_size)
     done = first_step * settings.accumulate
@@ -210,16 +217,12 @@ def _parts(members: Sequence[Sequence[Tensor]], learned: Sequence[Tensor]) -> li
     return parts
 
 
-def _look(model: PromptModel, rows: Prepared, learned: Sequence[Tensor], values: Sequence[Tensor]) -> list[tuple[float, float]]:
-    """Each candidate's accuracy and mean loss on validation rows, with the parameters given."""
+def _look(model: TaskModel, rows: Prepared, learned: Sequence[Tensor], values: Sequence[Tensor]) -> list[Look]:
+    """How each candidate does on validation rows, with the parameters given."""
     raw = [parameter.detach().clone() for parameter in learned]
     _put(learned, values)
-    scores_JBC = model.candidate_scores(rows)
+    looks = model.looks(rows)
     _put(learned, raw)
-    labels, looks = torch.tensor(rows.labels), []
-    for scores in scores_JBC:
-        accuracy = report(rows.labels, scores.argmax(1).tolist(), model.labels.names).accuracy
-        looks.append((accuracy, torch.nn.functional.cross_entropy(scores, labels).item()))
     return looks
 
 
@@ -230,7 +233,7 @@ def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 class _Best:
-    """The parameters of one candidate that did best on validation: higher accuracy, or the same with a lower loss.
+    """The parameters of one candidate that did best on validation: a higher score, or the same with a lower loss.
 
     Args:
         part: where they stand among all that is learned.
@@ -242,9 +245,9 @@ class _Best:
         self.score: tuple[float, float] | None = None
         self.values: list[Tensor] | None = None
 
-    def offer(self, step: int, accuracy: float, loss: float, values: Sequence[Tensor]) -> None:
-        if self.score is None or (accuracy, -loss) > self.score:
-            self.step, self.num_since, self.score = step, 0, (accuracy, -loss)
+    def offer(self, step: int, look: Look, values: Sequence[Tensor]) -> None:
+        if self.score is None or (look.score, -look.loss) > self.score:
+            self.step, self.num_since, self.score = step, 0, (look.score, -look.loss)
             self.values = [values[at].detach().clone() for at in self.part]
         else:
             self.num_since += 1
@@ -329,6 +332,6 @@ def _restore(
 def _tell(folder: RunFolder | None, listeners: Sequence[Listener], event: TrainEvent) -> None:
     if folder is not None:
         keys = {"event": event.kind, "step": event.step, "loss": event.loss, "seconds": round(event.seconds, 3)}
-        folder.append(keys if event.accuracy is None else {**keys, "accuracy": event.accuracy})
+        folder.append(keys if event.score is None else {**keys, event.metric: event.score})
     for listener in listeners:
         listener(event)

@@ -29,6 +29,10 @@ def _seconds_left(event: TrainEvent, first_step: int) -> float:
     return event.seconds / done * (event.num_steps - event.step)
 
 
+def _figure(event: TrainEvent) -> str:
+    return f"{event.metric.replace('_', ' ')} {event.score:.3f}"
+
+
 class _Lines:
     """About ten lines over a run."""
 
@@ -40,7 +44,7 @@ class _Lines:
             self.first_step = event.step - 1
         every = max(1, event.num_steps // _NUM_PLAIN_LINES)
         if event.kind == "validation":
-            print(f"step {event.step}/{event.num_steps}  validation accuracy {event.accuracy:.3f}", file=sys.stderr)
+            print(f"step {event.step}/{event.num_steps}  validation {_figure(event)}", file=sys.stderr)
         elif event.kind == "step" and (event.step % every == 0 or event.step == event.num_steps):
             speed = (event.step - self.first_step) / max(event.seconds, 1e-9)
             left = _seconds_left(event, self.first_step)
@@ -56,7 +60,7 @@ class _Bar:
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._accuracy = ""
+        self._validation = ""
 
     def __call__(self, event: TrainEvent) -> None:
         from rich.console import Console
@@ -68,9 +72,11 @@ class _Bar:
             self._bar.start()
             self._task = self._bar.add_task("training", total=event.num_steps)
         if event.kind == "validation":
-            self._accuracy = f"  validation {event.accuracy:.3f}"
+            self._validation = f"  validation {_figure(event)}"
         if event.kind == "end":
             self._bar.stop()
             return
         speed = event.step / max(event.seconds, 1e-9)
-        self._bar.update(self._task, completed=event.step, description=f"loss {event.loss:.3f}  {speed:.1f}/s{self._accuracy}")
+        self._bar.update(
+            self._task, completed=event.step, description=f"loss {event.loss:.3f}  {speed:.1f}/s{self._validation}"
+        )
