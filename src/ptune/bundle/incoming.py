@@ -95,7 +95,7 @@ def import_prompt(
 
 def _read(path: Path) -> tuple[PeftAdapter | None, PrefixCheckpoint | None]:
     if not path.exists():
-        raise BundleError(f"there is no {path}", where="import")
+        raise BundleError(f"there is nothing at {path}", where="import")
     is_checkpoint = path.is_file() or any((path / name).is_file() for name in CHECKPOINT_FILES)
     if is_checkpoint and not (path / ADAPTER_CONFIG).is_file():
         return None, read_prefix_checkpoint(path)
