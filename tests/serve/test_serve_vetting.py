@@ -89,7 +89,7 @@ BAD_CARDS: dict[str, tuple[Any, str]] = {
     "a template that is a number": (lambda c: c["task"].update(template=7), "not text"),
     "a newer format": (lambda c: c.update(format=99), "format 99"),
     "a billion learned tokens": (lambda c: c["task"].update(template="{text}{soft:1000000000}{mask}"), "in place of a number"),
-    "many learned tokens": (lambda c: c["task"].update(template="{text}{soft:99999}{mask}"), "99,999 learned"),
+    "many learned tokens": (lambda c: c["task"].update(template="{text}{soft:9999}{mask}"), "9,999 learned"),
     "more learned tokens than positions": (lambda c: c["task"].update(template="{text}{soft:65}{mask}"), "more than 64"),
     "a hundred thousand labels": (lambda c: c["task"].update(labels=["x"] * 100_000), "more than 10,000 labels"),
 }
