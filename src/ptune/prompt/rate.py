@@ -28,7 +28,7 @@ EMBEDDING_SHARE = {"decoder": 0.01, "encoder": 0.15, "encoder-decoder": 0.03}
 ENCODER_RATE = 0.2
 """Rate for the weights of a prompt encoder, times its width E; its output is in units of `encoder_scale`."""
 
-DEEP_RATE = 0.01
+DEEP_RATE = 0.03
 """Rate for keys and values learned directly, in units of the layer's own (P-Tuning v2's scripts: 5e-3 to 6e-2)."""
 
 DEEP_ENCODER_RATE = 1e-3

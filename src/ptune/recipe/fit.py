@@ -17,15 +17,15 @@ import psutil
 import torch
 
 from ptune.backbone import Backbone, load_backbone
-from ptune.bundle import read_bundle
 from ptune.data import Example, LabelSet, fingerprint, has_splits, hold_out, read_examples, sample_rows, sample_shots
-from ptune.errors import PromptError, RecipeError, TrainError, notice
+from ptune.errors import RecipeError, TrainError, notice
 from ptune.inputs import PoolKind
 from ptune.model import Prepared, TaskModel
 from ptune.objective import TaskReport
-from ptune.prompt import InitConfig, parse_method
+from ptune.prompt import parse_method
 from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
+from ptune.recipe.starts import bundle_start
 from ptune.task import Task
 from ptune.train import Listener, RunFolder, TrainResult, replace, train
 
@@ -159,9 +159,6 @@ def read_splits(recipe: Recipe) -> Splits:
 def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel:
     """The recipe's model on a loaded backbone: the common keys, and those that its kind of task takes."""
     method = parse_method(recipe.method)
-    init_rows = None
-    if isinstance(method, InitConfig) and method.kind == "bundle":
-        init_rows = _bundle_rows(str(method.init_bundle), backbone)
     derived: dict[str, Callable[[], Any]] = {
         "labels": lambda: recipe.verbalizer() if recipe.has_label_words else recipe.label_names(),
         "pool": lambda: _pool(recipe, backbone) if recipe.head else None,
@@ -172,7 +169,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
         backbone=backbone,
         template=recipe.parsed_template(),
         method=method,
-        init_rows=init_rows,
+        **bundle_start(method, backbone),
         candidates=recipe.candidates,
         seed=recipe.seed,
         max_length=recipe.max_length,
@@ -197,27 +194,6 @@ def _class_weights(recipe: Recipe, rows: Sequence[Example]) -> list[float] | Non
     if unknown:
         raise RecipeError(f"class_weights names {sorted(unknown)[0]!r}, which is no label", where="class_weights")
     return [recipe.class_weights.get(name, 1.0) for name in names]
-
-
-def _bundle_rows(path: str, backbone: Backbone) -> torch.Tensor:
-    bundle = read_bundle(path)
-    kept = bundle.card["backbone"]
-    if kept["fingerprint"] != backbone.fingerprint:
-        raise PromptError(
-            f"{path} was learned on {kept['name']}, this run uses {backbone.spec.name}",
-            where="method.init_bundle",
-            fix="prompts only transfer within one backbone",
-        )
-    if "rows" not in bundle.tensors:
-        raise PromptError(f"{path} holds a hard prompt, nothing to start from", where="method.init_bundle")
-    rows = bundle.tensors["rows"]
-    if rows.dim() == 3:
-        raise PromptError(
-            f"{path} holds an ensemble of {len(rows)} prompts",
-            where="method.init_bundle",
-            fix="name a task with one prompt (keep_candidates: best)",
-        )
-    return rows
 
 
 def _trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:

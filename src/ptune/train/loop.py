@@ -141,6 +141,7 @@ def train(
     for step in range(first + 1, num_steps + 1):
         if result.stopped_early:  # already before the interruption
             break
+        torch.manual_seed(seed * 1_000_003 + step)  # dropout on a prompt draws the same after an interruption
         losses = torch.zeros(max(1, len(members)))
         for _ in range(settings.accumulate):
             outcome = model(next(batches))
