@@ -171,15 +171,21 @@ class Backbone:
             seen = (*contexts, prompt.prefixes["text"].to(embeds))
         if seen or live.tree is not None or keep is not None or needed is not None:
             at = None if needed is None else needed.to(self.device)
-            plan = self._plan(live, seen, num_candidates if side_by_side else 1)
-            plan.keep, plan.needed = keep, at
+            plan = self._plan(live, seen, num_candidates if side_by_side else 1, keep)
+            plan.needed = at
             arguments["ptune_plan"] = plan
         elif self.kind != "decoder" or not bool(live.mask[:, 0].all()):
             arguments["attention_mask"] = live.mask.long()
         hidden: Tensor = self._trunk(**self._accept(arguments)).last_hidden_state
         return hidden
 
-    def _plan(self, live: Live, seen: tuple[Seen, ...], num_candidates: int) -> AttentionPlan:
+    def _plan(
+        self,
+        live: Live,
+        seen: tuple[Seen, ...],
+        num_candidates: int,
+        keep: dict[int, tuple[Tensor, Tensor]] | None,
+    ) -> AttentionPlan:
         """What live tokens see, on a model that reads plans.
 
         Raises:
@@ -191,9 +197,9 @@ class Backbone:
                     f"{self.spec.name} ({self.spec.architecture}) has no attention that a context can enter",
                     fix="set keep_context: false and use label words of one token",
                 )
-            return AttentionPlan(live, seen, num_candidates)
-        if live.tree is not None or not all(isinstance(one, Prefix) for one in seen):
-            raise BackboneError(f"{self.spec.name} is not causal, so nothing in front of its tokens can be kept")
+            return AttentionPlan(live, seen, num_candidates, keep)
+        if live.tree is not None or keep is not None or not all(isinstance(one, Prefix) for one in seen):
+            raise BackboneError(f"{self.spec.name} ({self.spec.architecture}) is not causal, so no kept context can enter it")
         stack = self.stacks["text"]
         return AttentionPlan(live, seen, is_causal=False, layers=stack.layers, is_counted=stack.is_shared)
 

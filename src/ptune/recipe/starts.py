@@ -8,6 +8,7 @@ from torch import Tensor
 from ptune.backbone import Backbone
 from ptune.bundle import deep_tensors, read_bundle
 from ptune.errors import PromptError
+from ptune.inputs import Place
 from ptune.prompt import DeepConfig, InitConfig, MethodConfig
 
 __all__ = ["bundle_start"]
@@ -49,7 +50,7 @@ def _rows(tensors: Mapping[str, Tensor], path: str) -> Tensor:
     return rows
 
 
-def _keys_and_values(tensors: Mapping[str, Tensor], path: str) -> Mapping[str, Tensor]:
+def _keys_and_values(tensors: Mapping[str, Tensor], path: str) -> Mapping[Place, Tensor]:
     deep = deep_tensors(tensors)
     if not deep:
         raise PromptError(
