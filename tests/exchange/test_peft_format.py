@@ -82,6 +82,7 @@ def test_tensors_have_the_names_shapes_and_types_that_peft_writes(peft_type: str
     by_peft(tmp_path / "theirs", "llama", peft_type, **({} if peft_type != "P_TUNING" else {"num_virtual_tokens": 4}))
     export_peft(task("llama", *WRITTEN[peft_type]), tmp_path / "ours")
     theirs, ours = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("theirs", "ours"))
+    assert ours.pop("ptune.prior").tolist() == [0.0, 0.0]  # PEFT passes over it
     assert ours.keys() == theirs.keys()
     num_front = 1 if peft_type == "P_TUNING" else 0  # the start token stands in front of the template's own
     for name, tensor in ours.items():
@@ -294,8 +295,11 @@ def test_another_width_is_named_with_the_backbones(tmp_path: Path) -> None:
         import_prompt(tmp_path, backbone=tiny_backbone("gpt2"), template=TEMPLATE, labels=LABELS)
 
 
-@pytest.mark.parametrize(("template", "labels", "says"), [(None, LABELS, "no template"), (TEMPLATE, None, "no labels")])
-def test_a_foreign_prompt_needs_template_and_labels(template: Any, labels: Any, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("template", "labels", "says"),
+    [(None, LABELS, "template"), (TEMPLATE, None, "label words"), (TEMPLATE, ["yes", "no"], "label words")],
+)
+def test_a_foreign_prompt_needs_template_and_label_words(template: Any, labels: Any, says: str, tmp_path: Path) -> None:
     by_peft(tmp_path)
-    with pytest.raises(BundleError, match=f"{says} is given .*--template .*--labels|no labels is given"):
+    with pytest.raises(BundleError, match=f"holds a prompt alone, without the {says} that it needs"):
         import_prompt(tmp_path, backbone=tiny_backbone("llama"), template=template, labels=labels)

@@ -16,15 +16,15 @@ from ptune.bundle.losses import Loss, base_name
 from ptune.bundle.peft_format import PeftAdapter, decoder_pairs, flat_of_pairs, pairs_of_flat
 from ptune.errors import BundleError
 from ptune.inputs import Place, PromptState
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 from ptune.prompt import DeepConfig
 
-__all__ = ["deep_adapter", "deep_differences", "deep_of_flat"]
+__all__ = ["TASK_TYPES", "deep_adapter", "deep_differences", "deep_of_flat"]
 
-_TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM"}
+TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM"}
 
 
-def deep_adapter(model: PromptModel, state: PromptState) -> tuple[PeftAdapter, list[Loss]]:
+def deep_adapter(model: TaskModel, state: PromptState) -> tuple[PeftAdapter, list[Loss]]:
     """A task's keys and values as PEFT keeps them, and what it does not keep or computes differently.
 
     Raises:
@@ -51,7 +51,7 @@ def deep_adapter(model: PromptModel, state: PromptState) -> tuple[PeftAdapter, l
         "token_dim": width,
     }
     tensors = {"prompt_embeddings": flat_of_pairs(pairs)}
-    return PeftAdapter("PREFIX_TUNING", _TASK_TYPES[backbone.kind], num_tokens, tensors, config), losses
+    return PeftAdapter("PREFIX_TUNING", TASK_TYPES[backbone.kind], num_tokens, tensors, config), losses
 
 
 def deep_of_flat(flat: Float[Tensor, "P W"], backbone: Backbone, *, where: str) -> dict[Place, Float[Tensor, "2 N H P K"]]:
@@ -84,7 +84,7 @@ def deep_differences(backbone: Backbone) -> list[Loss]:
     return []
 
 
-def _method_losses(model: PromptModel, state: PromptState, place: Place) -> list[Loss]:
+def _method_losses(model: TaskModel, state: PromptState, place: Place) -> list[Loss]:
     losses = []
     method = model.method
     more = [other for other in state.prefixes if other != place]
@@ -96,8 +96,6 @@ def _method_losses(model: PromptModel, state: PromptState, place: Place) -> list
         losses.append(Loss("positions of the text that begin at 0", True))
     if isinstance(method, DeepConfig) and method.placement == "behind":
         losses.append(Loss("a place behind the text", True))
-    if model.backbone.kind == "encoder":
-        losses.append(Loss("a masked-language-model task, which PEFT does not know: load it on AutoModel"))
     return losses
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ptune.inputs import encode
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 from ptune.prompt import registration
 from ptune.template import Mask, Node, Sep, Soft, Special, Template, Text
 
@@ -42,7 +42,7 @@ class Front:
         return sum(row < 0 for row in self.learned)
 
 
-def why_no_front(model: PromptModel) -> str:
+def why_no_front(model: TaskModel) -> str:
     """Why a task's learned tokens are no common beginning of its texts; empty where they are."""
     if not model.template.has_soft:
         return "nothing is learned in front of the text"
@@ -56,7 +56,7 @@ def why_no_front(model: PromptModel) -> str:
     return ""
 
 
-def front_of(model: PromptModel) -> Front:
+def front_of(model: TaskModel) -> Front:
     """The front of a model for which `why_no_front` is empty."""
     tokens, layout = model.backbone.tokens, model.layout
     template = Template(_nodes_up_to_last_soft(model.template))
@@ -68,7 +68,7 @@ def front_of(model: PromptModel) -> Front:
     return Front(embedded(model, ids, learned), ids, learned, bool(tokens.start_ids) and lead == 0)
 
 
-def embedded(model: PromptModel, ids: Sequence[int], learned: Sequence[int]) -> Float[Tensor, "Q E"]:
+def embedded(model: TaskModel, ids: Sequence[int], learned: Sequence[int]) -> Float[Tensor, "Q E"]:
     """Embeddings of tokens as they enter the first layer, learned rows in the place of theirs."""
     with torch.no_grad():
         rows = model.prompt().rows

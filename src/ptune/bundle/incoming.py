@@ -1,6 +1,6 @@
 """Prompts that other code has trained, as ptune tasks: PEFT's adapters, P-Tuning v2's and ChatGLM's prefix encoders.
 
-In: a folder or file, a backbone, and what such files do not hold: template, label words or names. Out: a `PromptModel`. Where
+In: a folder or file, a backbone, and what such files do not hold: template, label words or names. Out: a `TaskModel`. Where
 `prompt_card.json` lies beside an adapter the whole task comes back from it. A foreign soft prompt becomes `prompt-tuning` with
 `placement: front`, keys and values become `prefix-tuning` (or `p-tuning-v2`, by where they come from).
 """
@@ -17,14 +17,15 @@ from ptune.backbone import Backbone, BackboneLike, load_backbone
 from ptune.bundle.bundle import FORMAT, Bundle
 from ptune.bundle.convert import model_of
 from ptune.bundle.deep_exchange import deep_differences, deep_of_flat
+from ptune.bundle.heads import ForeignHead, foreign_head
 from ptune.bundle.peft_format import ADAPTER_CONFIG, PeftAdapter, read_peft
 from ptune.bundle.prefix_checkpoint import CHECKPOINT_FILES, PrefixCheckpoint, read_prefix_checkpoint
 from ptune.bundle.prompt_card import PROMPT_CARD, PromptCard, read_prompt_card
 from ptune.bundle.prompt_tensors import stored_prompt
 from ptune.data import LabelSet
 from ptune.errors import BundleError, notice
-from ptune.inputs import soft_layout
-from ptune.model import PromptModel
+from ptune.inputs import PoolKind, soft_layout
+from ptune.model import PromptModel, TaskModel
 from ptune.prompt import parse_method, registration
 from ptune.readout import Verbalizer
 from ptune.template import Template
@@ -42,7 +43,7 @@ class Imported:
         what: its method and size in a few words.
     """
 
-    model: PromptModel
+    model: TaskModel
     facts: Mapping[str, Any]
     what: str
 
@@ -62,7 +63,7 @@ def import_prompt(
         source: folder of an adapter, or a checkpoint with a prefix encoder.
         backbone: loaded, or its name; None takes the name in the file.
         template: the words around the text; None takes those of `prompt_card.json`.
-        labels: label words by label, or None likewise.
+        labels: label words by label; names of the classes where a head comes along (else they are numbered); None likewise.
         task_id: which task of a multitask prompt.
         max_length: tokens of a whole row, None as for any task.
 
@@ -77,20 +78,29 @@ def import_prompt(
         card = None
     if adapter is not None and card is not None:
         return _from_card(adapter, card, backbone, path)
-    if template is None or labels is None:
-        lacks = "no template" if template is None else "no labels"
-        raise BundleError(
-            f"{path} holds a prompt alone, and {lacks} is given",
-            where="import",
-            fix="write --template '{text} It was{mask}' --labels positive=great --labels negative=terrible",
-        )
+    given = adapter.head if adapter is not None else checkpoint.head if checkpoint is not None else {}
+    has_head = bool(given) and not isinstance(labels, Mapping)
+    _check_given(path, template, labels, has_head=has_head)
     named = backbone if backbone is not None else (adapter.base_model if adapter else None)
     if named is None:
         raise BundleError(f"{path} does not say which model it belongs to", where="import", fix="give --backbone")
     loaded = load_backbone(named)
     tensors, method, what = _prompt(adapter, checkpoint, loaded, task_id)
-    model = _model(loaded, tensors, method, template, labels, max_length)
+    head = foreign_head(given, loaded, checkpoint.pooler if checkpoint else None) if has_head else None
+    model = _model(loaded, tensors, method, template or "{text}", labels, head, max_length)
     return Imported(model, {"imported": {"from": what, "path": str(path.resolve())}}, what)
+
+
+def _check_given(path: Path, template: str | None, labels: Any, *, has_head: bool) -> None:
+    """Whether what the file lacks is given: with a head nothing has to be, since it reads the plain text."""
+    if has_head or (template is not None and isinstance(labels, Mapping)):
+        return
+    lacks = "template" if template is None else "label words"
+    raise BundleError(
+        f"{path} holds a prompt alone, without the {lacks} that it needs",
+        where="import",
+        fix="write --template '{text} It was{mask}' --labels positive=great --labels negative=terrible",
+    )
 
 
 def _read(path: Path) -> tuple[PeftAdapter | None, PrefixCheckpoint | None]:
@@ -108,14 +118,16 @@ def _from_card(adapter: PeftAdapter, card: PromptCard, backbone: BackboneLike | 
         raise BundleError(f"{PROMPT_CARD} holds a bundle of another format", where=str(path / PROMPT_CARD), fix="update ptune")
     kept = card.card["backbone"]
     loaded = load_backbone(backbone or kept["name"], text_start=kept["text_start"])
-    tensors: dict[str, Tensor] = {"prior": torch.tensor(card.prior)}
+    tensors: dict[str, Tensor] = dict(adapter.own)
+    if adapter.head:
+        state = foreign_head(adapter.head, loaded).state
+        tensors |= {f"head.{name}": value for name, value in state.items()}
     if adapter.is_deep:
         deep = deep_of_flat(adapter.tensors["prompt_embeddings"], loaded, where=str(path))
         tensors |= {f"deep.{place}": both for place, both in deep.items()}
     else:
         tensors["rows"] = _learned(adapter.rows(), card, path)
     model = model_of(Bundle(card.card, tensors), loaded)
-    assert isinstance(model, PromptModel)
     facts = {key: value for key, value in card.card.items() if key not in ("format", "task", "backbone", "versions")}
     return Imported(model, facts, f"{adapter.peft_type} of ptune's own")
 
@@ -165,23 +177,36 @@ def _model(
     tensors: Mapping[str, Tensor],
     method: Mapping[str, Any],
     template: str,
-    labels: Mapping[str, Any] | Sequence[str],
+    labels: Mapping[str, Any] | Sequence[str] | None,
+    head: ForeignHead | None,
     max_length: int | None,
 ) -> PromptModel:
     config = parse_method(method)
     complete = registration(config).template(config, Template.parse(template))
-    if not isinstance(labels, Mapping):
-        raise BundleError("label words are missing", where="--labels", fix="write --labels positive=great")
-    verbalizer = Verbalizer.parse(labels)
+    verbalizer = Verbalizer.parse(labels) if isinstance(labels, Mapping) and head is None else None
+    names = verbalizer.labels if verbalizer else tuple(labels or map(str, range(head.num_classes if head else 0)))
+    if head is not None and len(names) != head.num_classes:
+        what = f"{len(names)} labels are given, and the head has {head.num_classes} classes"
+        raise BundleError(what, where="--labels", fix="name each class, in the head's order")
     model = PromptModel(
         backbone,
         complete,
-        LabelSet(verbalizer.labels),
+        LabelSet(names),
         verbalizer=verbalizer,
-        pool=None,
+        pool=None if head is None else _pool(backbone, tensors),
+        form=None if head is None else head.form,
         method=config,
         layout=soft_layout(complete, backbone.tokens),
         start=stored_prompt(tensors, backbone, moves_text=getattr(config, "moves_text", True)),
         max_length=max_length,
     )
+    if head is not None and model.head is not None:
+        model.head.load_state_dict(dict(head.state))
     return model.requires_grad_(False)
+
+
+def _pool(backbone: Backbone, tensors: Mapping[str, Tensor]) -> PoolKind:
+    """What a head was trained to read: with rows in front, an encoder's first place is a learned token (in PEFT)."""
+    if backbone.kind == "decoder":
+        return "last"
+    return "first" if "rows" in tensors else "cls"

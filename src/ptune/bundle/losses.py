@@ -1,6 +1,6 @@
 """What of a task another format cannot hold, and what that means: a sentence to the user, or a refusal.
 
-In: a `PromptModel`. Out: `Loss`es. Those that would give a text other scores stop an export, unless it is forced.
+In: a `TaskModel`. Out: `Loss`es. Those that would give a text other scores stop an export, unless it is forced.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptune.errors import BundleError
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 
 __all__ = ["Exported", "Loss", "base_name", "learned_rows", "prompt_losses", "refuse_changes"]
 
@@ -43,16 +43,17 @@ class Loss:
     changes_scores: bool = False
 
 
-def prompt_losses(model: PromptModel, *, holds_model: bool = False) -> list[Loss]:
-    """What no other format holds: label words, head, calibration, and where it has no model in it the model's own weights."""
+def prompt_losses(model: TaskModel, *, holds_model: bool = False, holds_head: bool = False) -> list[Loss]:
+    """What no other format holds: label words, calibration, and where it has none in it a head and the model's own weights."""
     losses = []
-    if model.verbalizer is not None:
-        words = "; ".join(f"{label}: {', '.join(listed)}" for label, listed in model.verbalizer.words.items())
+    verbalizer = getattr(model, "verbalizer", None)
+    if verbalizer is not None:
+        words = "; ".join(f"{label}: {', '.join(listed)}" for label, listed in verbalizer.words.items())
         losses.append(Loss(f"the label words ({words})"))
-    if bool((model.prior != 0).any()):
+    if any(bool((value != 0).any()) for name, value in model.tensors().items() if name == "prior"):
         losses.append(Loss("the calibration, which is taken off the label scores"))
-    if model.head is not None:
-        losses.append(Loss("the head, which reads normalised states as no head of transformers does", True))
+    if model.head is not None and not holds_head:
+        losses.append(Loss(f"the head ({type(model.head).__name__}), which is not one of transformers' own", True))
     if model.tune in ("lm", "lm-head") and not holds_model:
         losses.append(Loss("the language model's own weights, which this run trained", True))
     return losses
@@ -73,7 +74,7 @@ def refuse_changes(losses: list[Loss], target: str, *, force: bool) -> None:
         )
 
 
-def learned_rows(model: PromptModel, target: str) -> Tensor:
+def learned_rows(model: TaskModel, target: str) -> Tensor:
     """[P, E] of a task that has one prompt of rows.
 
     Raises:
@@ -99,7 +100,7 @@ def learned_rows(model: PromptModel, target: str) -> Tensor:
     return rows
 
 
-def base_name(model: PromptModel) -> str:
+def base_name(model: TaskModel) -> str:
     """The model's folder or hub id, by which other tools find it."""
     path = getattr(model.backbone.model.config, "_name_or_path", "")
     return str(path) if path else model.backbone.spec.name

@@ -1,34 +1,35 @@
 """A task as a PEFT adapter, and what of the task that format cannot say.
 
-In: a `PromptModel`. Out: a folder that `peft.PeftModel.from_pretrained` opens, with `prompt_card.json` and `README.md` beside
+In: a `TaskModel`. Out: a folder that `peft.PeftModel.from_pretrained` opens, with `prompt_card.json` and `README.md` beside
 it, and `Exported`, which lists what is not in it. PEFT puts its virtual tokens in front of everything: words and special tokens
 that stand in front of the last learned token are therefore written as virtual tokens too (`bundle/front.py`), which gives the
 same scores. Whatever would give other scores is refused, or written with `force` and said.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ptune.bundle.convert import bundle_of
-from ptune.bundle.deep_exchange import deep_adapter
+from ptune.bundle.deep_exchange import TASK_TYPES, deep_adapter
 from ptune.bundle.front import Front, front_of, why_no_front
+from ptune.bundle.heads import head_tensors
 from ptune.bundle.losses import Exported, Loss, base_name, learned_rows, prompt_losses, refuse_changes
 from ptune.bundle.peft_format import ADAPTER_CONFIG, PeftAdapter
 from ptune.bundle.prompt_card import PROMPT_CARD, PromptCard, check_folder
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 from ptune.template import Template
 
 __all__ = ["export_peft"]
 
 _OWN_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "README.md", PROMPT_CARD)
-_TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM"}
 
 
 def export_peft(
-    model: PromptModel, folder: str | Path, *, facts: Mapping[str, Any] | None = None, force: bool = False
+    model: TaskModel, folder: str | Path, *, facts: Mapping[str, Any] | None = None, force: bool = False
 ) -> Exported:
     """Writes a task's prompt as PEFT keeps it.
 
@@ -52,44 +53,73 @@ def export_peft(
     return Exported(path, f"{adapter.peft_type}, {adapter.task_type}, {adapter.num_tokens} virtual tokens", lost)
 
 
-def _adapter(model: PromptModel, facts: Mapping[str, Any]) -> tuple[PeftAdapter, PromptCard, list[Loss]]:
+def _adapter(model: TaskModel, facts: Mapping[str, Any]) -> tuple[PeftAdapter, PromptCard, list[Loss]]:
     with torch.no_grad():
         state = model.prompt()
-    card = bundle_of(model, facts).card
-    if state.prefixes:
+    head = head_tensors(model)
+    front = None if state.prefixes else _front(model)
+    if front is None:
         adapter, losses = deep_adapter(model, state)
-        losses = [Loss(f"the template: write texts as {str(model.template)!r} yourself"), *losses, *prompt_losses(model)]
-        return adapter, PromptCard(card, model.prior.tolist()), losses
-    rows, spec = learned_rows(model, "PEFT"), model.backbone.spec
-    losses = prompt_losses(model)
-    reason = why_no_front(model)
-    if reason:
-        front = Front(rows.detach().cpu(), (), tuple(range(len(rows))), holds_start=False)
-        losses.insert(0, Loss(f"their place: {reason}, and PEFT's stand in front of everything", True))
+        losses.insert(0, Loss(f"the template: write texts as {str(model.template)!r} yourself"))
     else:
-        front = front_of(model)
-    losses = [*_placement_losses(model, front, reason), *losses]
-    peft_type = "P_TUNING" if model.method.name == "p-tuning" else "PROMPT_TUNING"
+        adapter, losses = _soft_adapter(model, front), _placement_losses(model, front)
+    if model.backbone.kind == "encoder" and head is None:
+        where = "load it on AutoModel" if front is None else "its result begins with the virtual tokens"
+        losses.append(Loss(f"a masked-language-model task, which PEFT does not know: {where}"))
+    if head is not None and not _reads_as_peft(model, front):
+        losses.append(Loss(f"a head on another place (pool: {getattr(model, 'pool', None)}) than PEFT's result has it", True))
+    losses += prompt_losses(model, holds_head=head is not None)
+    task_type = adapter.task_type if head is None else "SEQ_CLS"
+    tensors = {f"base_model.{name}": value for name, value in (head or {}).items()}
+    tensors |= {
+        f"ptune.{name}": value for name, value in model.tensors().items() if head is None or not name.startswith("head.")
+    }
+    config = dict(adapter.config)
+    if head is not None and any("pooler" in name for name in head):
+        config["modules_to_save"] = ["pooler", "classifier", "score"]
+    adapter = replace(adapter, task_type=task_type, tensors={**adapter.tensors, **tensors}, config=config)
+    return adapter, PromptCard(bundle_of(model, facts).card, front.learned if front else ()), losses
+
+
+def _reads_as_peft(model: TaskModel, front: Front | None) -> bool:
+    """Whether a head reads what transformers reads behind PEFT's tokens: position 0 of an encoder, a causal model's last."""
+    pool = getattr(model, "pool", None)
+    if model.backbone.kind == "decoder":
+        return pool == "last"
+    has_cls_at_0 = front is None or (front.holds_start and front.learned[0] < 0)
+    return pool == "first" or (pool == "cls" and has_cls_at_0)
+
+
+def _front(model: TaskModel) -> Front:
+    """What stands in front of the text; where the learned tokens do not, these alone."""
+    rows = learned_rows(model, "PEFT")
+    if not why_no_front(model):
+        return front_of(model)
+    return Front(rows.detach().cpu(), (), tuple(range(len(rows))), holds_start=False)
+
+
+def _soft_adapter(model: TaskModel, front: Front) -> PeftAdapter:
+    spec = model.backbone.spec
     config = {
         "base_model_name_or_path": base_name(model),
         "num_attention_heads": _heads(model),
         "num_layers": spec.num_layers,
         "token_dim": spec.embedding_size,
     }
-    tensors = {"prompt_embeddings": front.rows}
-    adapter = PeftAdapter(peft_type, _TASK_TYPES[spec.kind], len(front.rows), tensors, config)
-    return adapter, PromptCard(card, model.prior.tolist(), front.learned), losses
+    peft_type = "P_TUNING" if model.method.name == "p-tuning" else "PROMPT_TUNING"
+    return PeftAdapter(peft_type, TASK_TYPES[spec.kind], len(front.rows), {"prompt_embeddings": front.rows}, config)
 
 
-def _placement_losses(model: PromptModel, front: Front, reason: str) -> list[Loss]:
+def _placement_losses(model: TaskModel, front: Front) -> list[Loss]:
+    reason = why_no_front(model)
     losses = [Loss(f"the template: write texts as {str(_rest(model.template, reason))!r} yourself")]
+    if reason:
+        losses.insert(0, Loss(f"their place: {reason}, and PEFT's stand in front of everything", True))
     if front.num_fixed:
         shown = " ".join(model.backbone.tokens.show([i for i, row in zip(front.ids, front.learned, strict=True) if row < 0]))
         losses.append(Loss(f"the text's beginning, which is among the virtual tokens ({shown}): do not write it again"))
     if front.holds_start:
         losses.append(Loss("the start token, which is a virtual one too: tokenise texts without it"))
-    if model.backbone.kind == "encoder":
-        losses.append(Loss("a masked-language-model task, which PEFT does not know: its result begins with the virtual tokens"))
     return losses
 
 
@@ -101,16 +131,21 @@ def _rest(template: Template, reason: str) -> Template:
     return Template(template.nodes[last + 1 :])
 
 
-def _heads(model: PromptModel) -> int | None:
+def _heads(model: TaskModel) -> int | None:
     config = model.backbone.model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", None)
     return heads if isinstance(heads, int) else None
 
 
-def _readme(model: PromptModel, adapter: PeftAdapter, lost: tuple[str, ...]) -> str:
-    classes = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
+def _readme(model: TaskModel, adapter: PeftAdapter, lost: tuple[str, ...]) -> str:
+    classes = {
+        "CAUSAL_LM": "AutoModelForCausalLM",
+        "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+        "SEQ_CLS": "AutoModelForSequenceClassification",
+    }
     loader = classes.get(adapter.task_type or "", "AutoModel" if adapter.is_deep else "AutoModelForMaskedLM")
     base = base_name(model)
+    count = f", num_labels={len(model.label_names)}" if adapter.task_type == "SEQ_CLS" else ""
     lines = "\n".join(f"- {sentence}" for sentence in lost)
     return f"""---
 library_name: peft
@@ -124,7 +159,7 @@ A learned prompt ({adapter.peft_type}, {adapter.num_tokens} virtual tokens) for 
 from peft import PeftModel
 from transformers import {loader}
 
-model = PeftModel.from_pretrained({loader}.from_pretrained({base!r}), "this folder")
+model = PeftModel.from_pretrained({loader}.from_pretrained({base!r}{count}), "this folder")
 ```
 
 Not part of it:

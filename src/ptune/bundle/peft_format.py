@@ -46,6 +46,7 @@ _PICKLE = "adapter_model.bin"
 _PROMPT = "prompt_embeddings"
 _COLS, _ROWS = "prefix_task_cols", "prefix_task_rows"
 _BASE = "base_model."
+_OWN = "ptune."
 _FORMAT_VERSION = "0.21.2"
 
 # What each method's file has beside the keys that all have; the values are those of a prompt that is done with training.
@@ -69,7 +70,8 @@ class PeftAdapter:
         peft_type: its method.
         task_type: its task, or None where the file does not say.
         num_tokens: n, virtual tokens.
-        tensors: `prompt_embeddings` and what else the method has, and the head's weights under `base_model.`.
+        tensors: `prompt_embeddings` and what else the method has, the head's weights under `base_model.`, and under `ptune.`
+            what PEFT passes over.
         config: the whole `adapter_config.json`, or the keys that shall differ from what `write` would put there.
     """
 
@@ -94,6 +96,11 @@ class PeftAdapter:
     def head(self) -> dict[str, Tensor]:
         """Weights of a head, named as in the base model (`classifier.weight`)."""
         return {name.removeprefix(_BASE): value for name, value in self.tensors.items() if name.startswith(_BASE)}
+
+    @property
+    def own(self) -> dict[str, Tensor]:
+        """What ptune put beside the prompt, which PEFT passes over: the calibration, a head of ptune's own."""
+        return {name.removeprefix(_OWN): value for name, value in self.tensors.items() if name.startswith(_OWN)}
 
     def rows(self, task_id: int | None = None) -> Float[Tensor, "P E"]:
         """The virtual tokens' embeddings.

@@ -1,7 +1,7 @@
 """`prompt_card.json`: what a folder of another format cannot hold of a ptune task, beside that format's own files.
 
 In: a bundle's card and how its learned rows lie in the other format. Out: a JSON file that `ptune import` reads, so that a
-task comes back with its template, label words and calibration. PEFT never looks at it.
+task comes back with its template, label words and figures. PEFT never looks at it.
 """
 
 import json
@@ -25,12 +25,10 @@ class PromptCard:
 
     Args:
         card: the bundle's `bundle.json`.
-        prior: the calibration, as nested lists.
         learned: which learned row each virtual token is, -1 for a word or special token; empty for keys and values.
     """
 
     card: Mapping[str, Any]
-    prior: list[Any]
     learned: tuple[int, ...] = ()
 
     def write(self, folder: Path) -> None:
@@ -54,7 +52,7 @@ def read_prompt_card(folder: Path) -> PromptCard | None:
             raise BundleError(
                 f"{PROMPT_CARD} has format {kept['format']}, this ptune reads {_FORMAT}", where=str(file), fix="update ptune"
             )
-        return PromptCard(kept["card"], kept["prior"], tuple(kept["learned"]))
+        return PromptCard(kept["card"], tuple(kept["learned"]))
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         what = f"{PROMPT_CARD} cannot be read: {error}"
         raise BundleError(what, where=str(file), fix="delete it, and give --template and --labels") from None

@@ -16,12 +16,12 @@ from ptune.bundle.front import embedded
 from ptune.bundle.losses import Exported, learned_rows, prompt_losses, refuse_changes
 from ptune.data import read_examples
 from ptune.errors import BundleError
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 
 __all__ = ["export_prompt_embeds"]
 
 
-def export_prompt_embeds(model: PromptModel, row: Mapping[str, Any], file: str | Path, *, force: bool = False) -> Exported:
+def export_prompt_embeds(model: TaskModel, row: Mapping[str, Any], file: str | Path, *, force: bool = False) -> Exported:
     """Embeds one text with its prompt.
 
     Args:

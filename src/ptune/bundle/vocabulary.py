@@ -19,7 +19,7 @@ from ptune.bundle.losses import Exported, learned_rows, prompt_losses, refuse_ch
 from ptune.bundle.prompt_card import check_folder
 from ptune.data import Example
 from ptune.errors import BundleError
-from ptune.model import PromptModel
+from ptune.model import TaskModel
 from ptune.prompt import registration
 from ptune.template import FieldSegment, MaskSegment, Sep, SoftSegment, SpecialSegment, TextSegment
 
@@ -30,7 +30,7 @@ _LOW_BIAS = -1e4
 _PROBES = ("good", "The film was great, a good story.", "这部电影很好，我很喜欢。")
 
 
-def export_vocabulary(model: PromptModel, folder: str | Path, *, force: bool = False) -> Exported:
+def export_vocabulary(model: TaskModel, folder: str | Path, *, force: bool = False) -> Exported:
     """Writes the model folder.
 
     Args:
@@ -58,8 +58,9 @@ def export_vocabulary(model: PromptModel, folder: str | Path, *, force: bool = F
     lost = [loss.what for loss in losses]
     if _has_segments(model):
         lost.append("segment ids: behind {sep} they are 1 in ptune, so hand token_type_ids over yourself")
-    words = None if model.verbalizer is None else {name: list(listed) for name, listed in model.verbalizer.words.items()}
-    kept = {"format": 1, **prompt, "tokens": names, "labels": list(model.labels.names), "label_words": words}
+    verbalizer = getattr(model, "verbalizer", None)
+    words = None if verbalizer is None else {name: list(listed) for name, listed in verbalizer.words.items()}
+    kept = {"format": 1, **prompt, "tokens": names, "labels": list(model.label_names), "label_words": words}
     (path / PROMPT_FILE).write_text(json.dumps(kept, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return Exported(path, f"{len(rows)} tokens from {names[0]} on, ids from {first} on", tuple(lost))
 
@@ -77,7 +78,7 @@ def _free_names(tokenizer: Any, count: int) -> list[str]:
 
 
 @torch.no_grad()
-def _grown(model: PromptModel, rows: Tensor, first: int) -> Any:
+def _grown(model: TaskModel, rows: Tensor, first: int) -> Any:
     """A copy of the language model with the learned rows among its embeddings."""
     grown = copy.deepcopy(model.backbone.model)
     if getattr(type(grown), "_supports_sdpa", False):
@@ -139,7 +140,7 @@ def _silence(grown: Any, ids: Sequence[int], num_before: int) -> None:
 # -- the string ------------------------------------------------------------------------------------------------------
 
 
-def _prompt_string(model: PromptModel, tokenizer: Any, names: Sequence[str], first: int) -> dict[str, Any]:
+def _prompt_string(model: TaskModel, tokenizer: Any, names: Sequence[str], first: int) -> dict[str, Any]:
     """The task's text as one string with the fields in braces, proven on a few texts to give the tokens of `encode`.
 
     Raises:
@@ -162,7 +163,7 @@ def _prompt_string(model: PromptModel, tokenizer: Any, names: Sequence[str], fir
     )
 
 
-def _pieces(model: PromptModel, tokenizer: Any, names: Sequence[str]) -> tuple[list[str], int]:
+def _pieces(model: TaskModel, tokenizer: Any, names: Sequence[str]) -> tuple[list[str], int]:
     """The template's parts as text, and in front of which the text's start token stands."""
     tokens = model.backbone.tokens
     parts: list[str] = []
@@ -187,7 +188,7 @@ def _escaped(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _ids(model: PromptModel, example: Example, first: int) -> list[int]:
+def _ids(model: TaskModel, example: Example, first: int) -> list[int]:
     """What ptune reads of a row: a causal model's tokens up to the answer, another's with one slot for it."""
     encoded = model.encode(example)
     ids = [first + soft if soft >= 0 else index for index, soft in zip(encoded.ids, encoded.soft, strict=True)]
@@ -198,6 +199,6 @@ def _ids(model: PromptModel, example: Example, first: int) -> list[int]:
     return [*ids[: encoded.slot], *model.backbone.tokens.slot_ids, *ids[encoded.slot :]]
 
 
-def _has_segments(model: PromptModel) -> bool:
+def _has_segments(model: TaskModel) -> bool:
     has_types = model.backbone.kind == "encoder" and getattr(model.backbone.model.config, "type_vocab_size", 0) > 1
     return has_types and any(isinstance(node, Sep) for node in model.template.nodes)

@@ -43,12 +43,12 @@ def export(
         what = "prompt-embeds needs the text" if to == "prompt-embeds" else f"{to} holds no text"
         raise BundleError(what, where="--text", fix="give --text or --row with prompt-embeds, and only there")
     from ptune.bundle import export_peft, export_prompt_embeds, export_vocabulary
-    from ptune.task import as_classifier, load
+    from ptune.task import load
 
     task = load(bundle, backbone=backbone)
-    model = as_classifier(task)
+    model = task.model
     if to == "prompt-embeds":
-        fields = _row(text, row, task.model.template.field_names)
+        fields = _row(text, row, model.template.field_names)
         done = export_prompt_embeds(model, fields, destination, force=force)
     elif to == "vocabulary":
         done = export_vocabulary(model, destination, force=force)

@@ -40,11 +40,11 @@ def import_(
     bundle_of(done.model, done.facts).write(out)
     if as_json:
         print_json(
-            {"path": str(out), "what": done.what, "template": str(done.model.template), "labels": done.model.labels.names}
+            {"path": str(out), "what": done.what, "template": str(done.model.template), "labels": done.model.label_names}
         )
         return
     print(f"{out}: {done.what}, {file_size(out) / 1000:,.1f} kB")
-    print(f"template {str(done.model.template)!r}, labels {', '.join(done.model.labels.names)}")
+    print(f"template {str(done.model.template)!r}, labels {', '.join(done.model.label_names)}")
 
 
 def labels_of(given: Sequence[str] | None) -> dict[str, Any] | list[str] | None:

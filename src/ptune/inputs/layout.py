@@ -17,7 +17,7 @@ from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Live, Reads
 
 __all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "lead_length", "pad_rows", "trunk_start"]
 
-PoolKind = Literal["cls", "last", "mean", "mask"]
+PoolKind = Literal["cls", "first", "last", "mean", "mask"]
 PaddingSide = Literal["right", "left"]
 IGNORED = -100
 
@@ -165,7 +165,7 @@ def lay_out_pooled(
     """Lays out a batch for a linear head: `pool` says which hidden states it averages.
 
     `cls` is the text's first special token (never a learned one), `last` the last token, `mean` all but learned tokens,
-    `mask` the answer slot.
+    `mask` the answer slot; `first` is whatever stands at position 0, as PEFT reads it.
     """
     live, weights = [], []
     for example, encoded in enumerate(rows):
@@ -351,8 +351,8 @@ def _pool_weights(encoded: Encoded, pool: PoolKind, length: int, keep: int) -> l
     if pool == "mean":
         real = [0.0 if soft else 1.0 for soft in is_soft[keep:]]
         return [weight / max(1.0, sum(real)) for weight in real]
-    if pool == "cls":
-        at = next((i for i, soft in enumerate(is_soft) if not soft), 0)
+    if pool in ("cls", "first"):
+        at = 0 if pool == "first" else next((i for i, soft in enumerate(is_soft) if not soft), 0)
     elif pool == "mask" and encoded.slot is not None:
         at = slot if num_slot else slot - 1
     else:

@@ -33,7 +33,7 @@ from ptune.model.outcome import Prepared
 from ptune.model.parts import Tune, check_template, ensemble_scores
 from ptune.model.task_model import LabelsAre, TaskModel
 from ptune.prompt import CandidatePrompts, DeepConfig, MethodConfig, PromptMethod, parse_method
-from ptune.readout import LinearHead, Verbalizer, pet_scores, word_scores
+from ptune.readout import HeadForm, LinearHead, ModelHead, Verbalizer, pet_scores, word_scores
 from ptune.template import Template
 
 __all__ = ["LabelModel"]
@@ -49,7 +49,8 @@ class LabelModel(TaskModel, ABC):
         template: with the method's learned tokens already in it.
         labels: the task's labels.
         verbalizer: label words, or None with a head.
-        pool: which hidden states a linear head reads, or None with label words.
+        pool: which hidden states a head reads, or None with label words.
+        form: of the head that transformers' own models have; None for a linear head.
         method: the prompt method's config.
         layout: which learned row stands where.
         start: [P, E] initial rows, or a prompt that is ready (a bundle's).
@@ -66,7 +67,7 @@ class LabelModel(TaskModel, ABC):
     takes_candidates: ClassVar[bool] = True
 
     prior: Tensor
-    head: LinearHead | None
+    head: LinearHead | ModelHead | None
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class LabelModel(TaskModel, ABC):
         columns: Mapping[str, str] | None = None,
         max_length: int | None = None,
         fill: FillOrder = "parallel",
+        form: HeadForm | None = None,
         tune: Tune = "frozen",
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
@@ -108,7 +110,13 @@ class LabelModel(TaskModel, ABC):
         self.fill: FillOrder = fill
         self.class_weights, self.label_smoothing = class_weights, label_smoothing
         high = self.head_dtype
-        self.head = None if pool is None else LinearHead(backbone.spec.width, self.num_outputs, seed=seed, dtype=high)
+        if pool is not None:
+            width, number = backbone.spec.width, self.num_outputs
+            self.head = (
+                LinearHead(width, number, seed=seed, dtype=high)
+                if form is None
+                else ModelHead(width, number, form, seed=seed, dtype=high)
+            )
         shape = (self.num_candidates, len(labels)) if self.has_candidates else (len(labels),)
         self.register_buffer("prior", torch.zeros(shape, dtype=high))
         self.check_readout()
@@ -231,7 +239,8 @@ class LabelModel(TaskModel, ABC):
 
     def why_read_all(self) -> str:
         """A head may pool tokens that would be kept."""
-        return f"a head with pool: {self.pool} reads the tokens that would be kept" if self.pool in ("cls", "mean") else ""
+        reads_front = self.pool in ("cls", "first", "mean")
+        return f"a head with pool: {self.pool} reads the tokens that would be kept" if reads_front else ""
 
     @property
     def _fills_one_by_one(self) -> bool:
@@ -285,7 +294,7 @@ class LabelModel(TaskModel, ABC):
         """Whether its rows can be read in one batch with other tasks': one prompt, one pass, places on the text's side."""
         by_word = self.answers is not None and not self._fills_one_by_one and self.backbone.kind != "encoder-decoder"
         has_gates = isinstance(self.method, DeepConfig) and self.method.gate
-        return not self.has_candidates and not has_gates and (by_word or self.pool in ("cls", "last", "mask"))
+        return not self.has_candidates and not has_gates and (by_word or self.pool in ("cls", "first", "last", "mask"))
 
     def _scores_of(self, states: Tensor, batch: Batch) -> Tensor:
         if self.head is not None:
@@ -323,6 +332,7 @@ class LabelModel(TaskModel, ABC):
             "verbalizer": None if self.verbalizer is None else asdict(self.verbalizer),
             "pool": self.pool,
             "fill": self.fill,
+            **({"form": asdict(self.head.form)} if isinstance(self.head, ModelHead) else {}),
         }
 
     @classmethod
@@ -336,6 +346,7 @@ class LabelModel(TaskModel, ABC):
             verbalizer=None if words is None else _verbalizer(words),
             pool=settings["pool"],
             fill=settings["fill"],
+            form=HeadForm.parse(settings["form"]) if "form" in settings else None,
             **common,
         )
 
