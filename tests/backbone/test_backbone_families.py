@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 from ptune.backbone import Backbone
 from ptune.errors import BackboneError
-from ptune.inputs import Context, Live, PromptState
+from ptune.inputs import Context, Live, Prefix, PromptState
 from ptune.model import PromptModel
 from tiny import tiny_tokenizer
 
@@ -212,3 +212,27 @@ def test_logits_of_an_unknown_kind_are_not_used(caplog: pytest.LogCaptureFixture
     assert "odd computes its logits in a way that ptune does not know" in caplog.text
     with pytest.raises(BackboneError, match="head: linear"):
         backbone.logits(torch.zeros(1, 32))
+
+
+WITHOUT_INTERFACE = ("deberta-v2", "mpnet", "gptj", "bloom", "gemma2")
+"""Attention of their own kind: learned keys and values are refused by name."""
+
+
+@every_family
+def test_learned_keys_and_values_enter_or_are_refused_by_name(family: Family) -> None:
+    """Without learned keys a plan changes nothing; what equals plain attention over learned and own keys stands in tests/deep."""
+    backbone = backbone_of(family.model_type)
+    if family.model_type in WITHOUT_INTERFACE:
+        with pytest.raises(BackboneError, match=rf"{family.model_type} .*takes no learned keys and values"):
+            _ = backbone.stacks
+        return
+    places = {"text", "decoder", "cross"} if family.head == "seq2seq" else {"text"}
+    assert set(backbone.stacks) == places
+    live, plain = live_of(random_ids(2, 9)), states(backbone, live_of(random_ids(2, 9)))
+    spec = backbone.stacks["text"].spec
+    both = torch.randn(2, spec.num_layers, spec.num_heads, 3, spec.head_size, generator=torch.Generator().manual_seed(1))
+    gates = torch.zeros(spec.num_layers, spec.num_heads)
+    with torch.no_grad():
+        closed = backbone.hidden(live, PromptState(prefixes={"text": Prefix.of(both, gates)}))
+        torch.testing.assert_close(closed, plain, rtol=1e-5, atol=2e-5)
+        assert (backbone.hidden(live, PromptState(prefixes={"text": Prefix.of(both)})) - plain).abs().max() > 1e-3
