@@ -35,10 +35,10 @@ def serve(settings: ServeSettings) -> None:
         PtuneError: the backbone cannot be loaded.
     """
     name = settings.backbone or _backbone_of_bundles(settings)
-    own_socket = _bound(settings.host, settings.port)
-    backbone = load_backbone(name, dtype=settings.dtype, device=settings.device)
-    set_up_logs()
-    run_on(own_socket, settings, backbone)
+    with _bound(settings.host, settings.port) as own_socket:
+        backbone = load_backbone(name, dtype=settings.dtype, device=settings.device)
+        set_up_logs()
+        run_on(own_socket, settings, backbone)
 
 
 def run_on(own_socket: socket.socket, settings: ServeSettings, backbone: Backbone) -> None:
@@ -95,13 +95,13 @@ def _backbone_of_bundles(settings: ServeSettings) -> str:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    own = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        own = socket.socket(family)
         if os.name == "posix":
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind((host, port))
     except (OSError, OverflowError) as error:
+        own.close()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ServeError(f"{host}:{port} cannot be listened on: {reason}", where="--port", fix="choose another port") from None
     own.set_inheritable(True)
