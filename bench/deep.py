@@ -74,12 +74,16 @@ def run_case(name: str, case: dict[str, Any], spec: dict[str, Any], options: arg
             shots = drawn(train_rows, case.get("train_rows", spec["train_rows"]), seed)
             done.append({"seed": seed, "method": method, **one_run(words, backbone, shots, test_rows, seed)})
             write(path, name, case, done, options)
-            print(name, json.dumps({key: done[-1][key] for key in ("method", "seed", "metric", "score", "seconds")}), flush=True)
+            print(
+                name, json.dumps({key: done[-1][key] for key in ("method", "seed", "metric", "score", "seconds")}), flush=True
+            )
 
 
 def rows_of(examples: tuple[Example, ...]) -> list[dict[str, Any]]:
     """Rows as they can be handed to `fit` again."""
-    return [{name: list(value) if isinstance(value, tuple) else value for name, value in row.fields.items()} for row in examples]
+    return [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in row.fields.items()} for row in examples
+    ]
 
 
 def drawn(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
