@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ptune.bundle.hub import fetch_bundle, hub_name
 from ptune.bundle.model_card import MODEL_CARD, model_card
 from ptune.data import listed
 from ptune.errors import BundleError
@@ -83,10 +84,14 @@ class Bundle:
 def read_bundle(folder: str | Path) -> Bundle:
     """Reads a bundle; nothing in it is executed.
 
+    Args:
+        folder: where it is; or a repository of a hub, `hub:owner/name` or `owner/name` where there is no folder `owner`.
+
     Raises:
         BundleError: no bundle there, an unreadable or incomplete one, or one of a newer format.
     """
-    path = Path(folder)
+    name = hub_name(folder)
+    path = Path(folder) if name is None else fetch_bundle(name)
     card_path = path / CARD
     if not card_path.is_file():
         inner = path / "bundle"

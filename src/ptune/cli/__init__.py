@@ -24,6 +24,7 @@ from ptune.cli.init import init
 from ptune.cli.inspect import inspect
 from ptune.cli.plan import plan
 from ptune.cli.predict import predict
+from ptune.cli.push import push
 from ptune.cli.serve import serve, serve_key
 from ptune.cli.train import train
 from ptune.errors import PtuneError
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, evaluate, predict, inspect, export):
+for _verb in (init, plan, train, evaluate, predict, inspect, export, push):
     app.command()(_verb)
 app.command("import")(import_)
 for _group, _help in (

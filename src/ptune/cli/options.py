@@ -25,7 +25,7 @@ __all__ = [
     "labelled_rows",
 ]
 
-BundlePath = Annotated[Path, typer.Argument(help="A trained task, such as runs/NAME/bundle.")]
+BundlePath = Annotated[Path, typer.Argument(help="A trained task, such as runs/NAME/bundle or hub:OWNER/NAME.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 BackboneName = Annotated[
     str | None,

@@ -217,7 +217,7 @@ def load(folder: str | Path, *, backbone: BackboneLike | None = None, dtype: DTy
     """Loads a saved task.
 
     Args:
-        folder: a bundle.
+        folder: a bundle, or a hub repository that holds one: `hub:owner/name`, or `owner/name` where no such folder is.
         backbone: a loaded backbone or a name; None loads the one the bundle names.
         dtype, device: of a backbone that is loaded here.
 
