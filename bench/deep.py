@@ -4,8 +4,9 @@
 
 The spec names a recipe of `examples/deep` for each data set, the seeds, and what each method changes in it. A run trains on at
 most `train_rows` rows, drawn by its seed, and is judged on the first `test_rows` of the test file; no test row is looked at
-before. Backbones are loaded once for a data set, but for runs that train them. Finished runs are kept when the script is called
-again, so it can be stopped at any time.
+before. Where a case lists `rates` for a method, the first seed trains once with each, the validation file chooses, and all seeds
+keep that rate. Backbones are loaded once for a data set, but for runs that train them. Finished runs are kept when the script is
+called again, so it can be stopped at any time.
 """
 
 import argparse
@@ -56,9 +57,11 @@ def run_case(name: str, case: dict[str, Any], spec: dict[str, Any], options: arg
     done: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
     name_of_backbone, loaded = recipe.pop("backbone"), None
     train, test = (recipe.pop(key) for key in ("train", "test"))
-    recipe.pop("validation", None)
+    validation = recipe.pop("validation", None)
     test_rows = rows_of(read_examples(test, label=None))[: options.rows or case.get("test_rows", spec["test_rows"])]
     train_rows = rows_of(read_examples(train, label=None))
+    looks = rows_of(read_examples(validation, label=None))[: spec["test_rows"]] if validation else []
+    rates = {run["method"]: run["learning_rate"] for run in done if "trials" in run}
     for seed in options.seeds or case.get("seeds", spec["seeds"]):
         for method, changes in {**spec["methods"], **case.get("methods", {})}.items():
             if changes is None or (options.methods and method not in options.methods):
@@ -72,11 +75,36 @@ def run_case(name: str, case: dict[str, Any], spec: dict[str, Any], options: arg
             else:
                 backbone = loaded = loaded or ptune.load_backbone(name_of_backbone)
             shots = drawn(train_rows, case.get("train_rows", spec["train_rows"]), seed)
-            done.append({"seed": seed, "method": method, **one_run(words, backbone, shots, test_rows, seed)})
+            trials: dict[str, Any] = {}
+            if method not in rates and case.get("rates", {}).get(method):
+                trials = choose_rate(words, case["rates"][method], name_of_backbone, backbone, shots, looks, seed)
+                rates[method] = trials["learning_rate"]
+            if method in rates:
+                words["learning_rate"] = rates[method]
+            run = one_run(words, backbone, shots, test_rows, seed)
+            done.append({"seed": seed, "method": method, "learning_rate": words.get("learning_rate"), **run, **trials})
             write(path, name, case, done, options)
             print(
                 name, json.dumps({key: done[-1][key] for key in ("method", "seed", "metric", "score", "seconds")}), flush=True
             )
+
+
+def choose_rate(
+    words: dict[str, Any],
+    rates: list[float],
+    name_of_backbone: str,
+    backbone: ptune.Backbone,
+    train: list[dict[str, Any]],
+    validation: list[dict[str, Any]],
+    seed: int,
+) -> dict[str, Any]:
+    """The rate that does best on validation rows, and what each of them scored."""
+    trials = {}
+    for rate in rates:
+        mine = ptune.load_backbone(name_of_backbone) if words.get("tune") == "lm" else backbone
+        trials[str(rate)] = round(one_run({**words, "learning_rate": rate}, mine, train, validation, seed)["score"], 4)
+    best = max(rates, key=lambda rate: trials[str(rate)])
+    return {"learning_rate": best, "trials": trials}
 
 
 def rows_of(examples: tuple[Example, ...]) -> list[dict[str, Any]]:

@@ -220,7 +220,7 @@ WITHOUT_INTERFACE = ("deberta-v2", "mpnet", "gptj", "bloom", "gemma2")
 
 @every_family
 def test_learned_keys_and_values_enter_or_are_refused_by_name(family: Family) -> None:
-    """With gates at 0 nothing changes; that values are those of plain attention over learned and own keys stands in tests/deep."""
+    """With gates at 0 nothing changes; that values are those of plain attention stands in tests/deep."""
     backbone = backbone_of(family.model_type)
     if family.model_type in WITHOUT_INTERFACE:
         with pytest.raises(BackboneError, match=rf"{family.model_type} .*takes no learned keys and values"):
