@@ -4,9 +4,9 @@
 
 The spec names a recipe of `examples/deep` for each data set, the seeds, and what each method changes in it. A run trains on at
 most `train_rows` rows, drawn by its seed, and is judged on the first `test_rows` of the test file; no test row is looked at
-before. Where a case lists `rates` for a method, the first seed trains once with each, the validation file chooses, and all seeds
-keep that rate. Backbones are loaded once for a data set, but for runs that train them. Finished runs are kept when the script is
-called again, so it can be stopped at any time.
+before. Where a case lists `rates` for a method, the first seed trains once with each, the validation file chooses, and all
+seeds keep that rate. Backbones are loaded once for a data set, but for runs that train them. Finished runs are kept when the
+script is called again, so it can be stopped at any time.
 """
 
 import argparse
