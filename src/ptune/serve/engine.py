@@ -13,13 +13,12 @@ from ptune.errors import PtuneError, notice
 from ptune.model import PromptModel
 from ptune.serve.refusals import Refusal, of_error
 from ptune.serve.vetting import Vetted
-from ptune.task import Task, as_classifier, predict_mixed, task_of
+from ptune.task import Task, predict_mixed, task_of
 
 __all__ = ["Engine", "InputRow", "kind_of_task", "refusal_of", "task_bytes"]
 
 InputRow = str | Mapping[str, Any]
 
-_CHARS_PER_TOKEN = 3
 _FAULT = "this text could not be computed; the server's log says why"
 
 
@@ -53,12 +52,10 @@ class Engine:
         Raises:
             PtuneError: the task cannot read it.
         """
-        examples = task.examples([row])
         model = task.model
-        if not _shares_batches(task):
-            return 1 + sum(len(str(value)) for value in examples[0].fields.values()) // _CHARS_PER_TOKEN
-        encoded = model.encode(examples[0])
-        return len(encoded) - model.num_lead([encoded]) + _branches(as_classifier(task))
+        prepared = model.prepare(task.examples([row]))
+        lead = model.num_lead(prepared.encoded) if _shares_batches(task) else 0
+        return max(1, sum(model.live_lengths(prepared)) - lead * len(prepared))
 
     def predict(self, rows: Sequence[tuple[Task, InputRow]]) -> list[Any]:
         """A prediction, or a `Refusal`, for each row."""
@@ -108,10 +105,6 @@ def refusal_of(error: Exception) -> Refusal:
 
 def _shares_batches(task: Task) -> bool:
     return isinstance(task.model, PromptModel)
-
-
-def _branches(model: PromptModel) -> int:
-    return 0 if model.answers is None or model.answers.single else sum(len(word) - 1 for word in model.answers.ids)
 
 
 def _together(rows: Sequence[tuple[Task, InputRow]]) -> Sequence[Any]:

@@ -23,7 +23,6 @@ from ptune.serve.settings import ServeSettings
 from ptune.serve.vetting import Changing, Files, Vetted, read_files, vet
 from ptune.serve.worker import Worker
 from ptune.task import Task
-from ptune.template import Template
 
 __all__ = ["Entry", "Registry", "Version"]
 
@@ -39,19 +38,16 @@ class Version:
     Args:
         digest: SHA-256 of its files.
         card: `bundle.json`.
+        fields: the names that a row must have.
         task: in memory, or None.
         num_bytes: memory that it takes there.
     """
 
     digest: str
     card: Mapping[str, Any]
+    fields: tuple[str, ...] = ()
     task: Task | None = None
     num_bytes: int = 0
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The names that its template reads."""
-        return Template.parse(self.card["task"]["template"]).field_names
 
 
 @dataclass(eq=False)
@@ -292,7 +288,7 @@ class Registry:
     def _put_in(self, entry: Entry, vetted: Vetted) -> None:
         started = time.monotonic()
         task = self._worker.call(lambda: self._engine.build(vetted)).result()
-        version = Version(vetted.digest, vetted.card, task)
+        version = Version(vetted.digest, vetted.card, task.field_names, task)
         with self._lock:
             is_new = entry.version is None or entry.version.digest != vetted.digest
             self._set_bytes(entry, 0)
