@@ -4,6 +4,7 @@ Also here: label sets, few-shot samples, held-out rows, fingerprints, the descri
 "did you mean" that other rooms use. No torch, no transformers; pyarrow and datasets only when a source needs them.
 """
 
+from ptune.data.answers import Answer, read_answers
 from ptune.data.describe import Conflict, Description, FieldStats, Lengths, Overlap, SplitStats, describe
 from ptune.data.dialogue import DialogueColumns, DialogueMessage, dialogue_messages
 from ptune.data.encoding import decode
@@ -26,6 +27,7 @@ from ptune.data.tags import (
 )
 
 __all__ = [
+    "Answer",
     "Conflict",
     "Description",
     "DialogueColumns",
@@ -55,6 +57,7 @@ __all__ = [
     "load_splits",
     "may_follow",
     "nearest",
+    "read_answers",
     "read_examples",
     "sample_rows",
     "sample_shots",

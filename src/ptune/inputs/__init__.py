@@ -7,6 +7,7 @@ from ptune.inputs.conversation import Conversations
 from ptune.inputs.encode import encode
 from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, lead_length, pad_rows, trunk_start
 from ptune.inputs.merge import Merged, merge
+from ptune.inputs.places import lay_out_places
 from ptune.inputs.prefix import Place, Prefix, StackSpec
 from ptune.inputs.soft import SoftLayout, soft_layout
 from ptune.inputs.tokens import Tokens
@@ -22,6 +23,8 @@ from ptune.inputs.types import (
     Reads,
     StoredContext,
 )
+from ptune.inputs.windows import Window, Windowed, encode_windows
+from ptune.inputs.words import Unit, WordPiece, Words, join_words, split_words, word_units
 
 __all__ = [
     "PLAIN_CHAT",
@@ -49,15 +52,25 @@ __all__ = [
     "StackSpec",
     "StoredContext",
     "Tokens",
+    "Unit",
+    "Window",
+    "Windowed",
+    "WordPiece",
+    "Words",
     "decoder_prefix",
     "encode",
+    "encode_windows",
+    "join_words",
     "lay_out_continued",
     "lay_out_filled",
+    "lay_out_places",
     "lay_out_pooled",
     "lay_out_words",
     "lead_length",
     "merge",
     "pad_rows",
     "soft_layout",
+    "split_words",
     "trunk_start",
+    "word_units",
 ]

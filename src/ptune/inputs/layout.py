@@ -135,9 +135,9 @@ def lay_out_words(
         columns = answers.single
         decoder = _DecoderPlan(tokens.decoder_ids)
         for example, encoded in enumerate(rows):
-            live.append(_slotted_row(encoded, tokens.slot_ids, example))
+            live.append(slotted_row(encoded, tokens.slot_ids, example))
             decoder.add_words(example, answers, plan, columns=columns)
-    stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
+    stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     return Batch(
         live=stacked,
         reads=_reads(plan, answers if columns else None, None if decoder else offsets),
@@ -170,10 +170,10 @@ def lay_out_pooled(
     live, weights = [], []
     for example, encoded in enumerate(rows):
         first = skip[example] if skip else 0
-        row = _slotted_row(encoded, tokens.slot_ids if pool == "mask" else (), example, first=first)
+        row = slotted_row(encoded, tokens.slot_ids if pool == "mask" else (), example, first=first)
         live.append(row)
         weights.append(_pool_weights(encoded, pool, len(row.ids), first))
-    stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
+    stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     pool_RS = torch.zeros(stacked.ids.shape)
     for number, (weight, offset) in enumerate(zip(weights, offsets, strict=True)):
         pool_RS[number, offset : offset + len(weight)] = torch.tensor(weight)
@@ -211,13 +211,13 @@ def lay_out_filled(
         for word, ids in enumerate(answers.ids):
             filled = [is_filled(example, word, at) for at in range(len(ids))]
             slot_ids = [token if done else tokens.slot_ids[0] for token, done in zip(ids, filled, strict=True)]
-            live.append(_slotted_row(encoded, slot_ids, example))
+            live.append(slotted_row(encoded, slot_ids, example))
             for at, done in enumerate(filled):
                 if not done:
                     place = plan.place(len(live) - 1, _slot(encoded) + at)
                     cell = (example * len(answers) + word) * answers.max_tokens + at
                     plan.items.append((place, ids[at], cell))
-    stacked, offsets = _stack(live, tokens, padding_side, has_types=has_types)
+    stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     return Batch(
         live=stacked,
         reads=_reads(plan, None, offsets),
@@ -288,7 +288,7 @@ def _masked_rows(
         key = (num_masks, known)
         if key not in row_of:
             row_of[key] = len(live)
-            live.append(_slotted_row(encoded, [*known, *(tokens.slot_ids * (num_masks - len(known)))], example))
+            live.append(slotted_row(encoded, [*known, *(tokens.slot_ids * (num_masks - len(known)))], example))
         spot = (row_of[key], _slot(encoded) + at)
         if spot not in place_of:
             place_of[spot] = plan.place(*spot)
@@ -303,7 +303,7 @@ def _masked_rows(
             plan.items.append((place(len(ids), known, at), token, example * len(answers) + word))
 
 
-def _slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> _Row:
+def slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> _Row:
     """The whole row with `slot_ids` in the answer slot, without its first `first` tokens."""
     slot = len(encoded) if encoded.slot is None else encoded.slot
     ids = [*encoded.ids[:slot], *slot_ids, *encoded.ids[slot:]]
@@ -371,7 +371,7 @@ def _reads(plan: _Plan, columns_of: AnswerWords | None, offsets: Sequence[int] |
     return Reads(row, position, None, torch.tensor(read), torch.tensor(token), torch.tensor(cell))
 
 
-def _stack(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, has_types: bool) -> tuple[Live, list[int]]:
+def stack_rows(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, has_types: bool) -> tuple[Live, list[int]]:
     """Pads rows to one length; returns where each row's first token stands. Positions run on through right padding."""
     length = max(len(row.ids) for row in rows)
     num_rows = len(rows)

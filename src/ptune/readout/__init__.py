@@ -1,9 +1,11 @@
 """What is read off the model: label words, heads, calibration."""
 
+from ptune.readout.answer_spans import best_spans, best_threshold
 from ptune.readout.calibrate import log_prior
 from ptune.readout.head import HEAD_RATE, LinearHead
 from ptune.readout.model_head import HeadForm, ModelHead, form_of
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
+from ptune.readout.tag_path import best_tags
 from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer
 
 __all__ = [
@@ -14,6 +16,9 @@ __all__ = [
     "LinearHead",
     "ModelHead",
     "Verbalizer",
+    "best_spans",
+    "best_tags",
+    "best_threshold",
     "form_of",
     "item_log_probabilities",
     "log_prior",
