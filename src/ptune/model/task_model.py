@@ -234,6 +234,17 @@ class TaskModel(BatchedRows, ABC):
 
     # -- what most kinds need not say --------------------------------------------------------------------------------
 
+    @classmethod
+    def fields_read(cls, template: Template) -> tuple[str, ...]:
+        """Columns that the template asks of every row."""
+        return template.field_names
+
+    @classmethod
+    def plain_field(cls, template: Template) -> str | None:
+        """The column that a text by itself stands for; None where a row needs several."""
+        names = tuple(dict.fromkeys((*cls.fields_read(template), *cls.input_keys)))
+        return names[0] if len(names) == 1 else None
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the labels; empty where there are none."""

@@ -128,7 +128,7 @@ def read_splits(recipe: Recipe) -> Splits:
         DataError: the first row that does not fit, with file and line.
     """
     kind, columns = recipe.kind, recipe.task_columns
-    names = tuple(dict.fromkeys((*recipe.parsed_template().field_names, *columns.values())))
+    names = tuple(dict.fromkeys((*kind.fields_read(recipe.parsed_template()), *columns.values())))
 
     def read(source: Any, split: str) -> tuple[Example, ...]:
         if source is None:
