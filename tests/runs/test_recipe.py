@@ -99,3 +99,20 @@ def test_paths_are_seen_from_the_recipe_and_written_whole(tmp_path: Path, monkey
     assert recipe.train == "desk/x.csv" and recipe.method["init_bundle"] == "desk/old"
     written = yaml.safe_load(recipe.to_yaml())
     assert (written["train"], written["method"]["init_bundle"]) == (str(desk / "x.csv"), str(desk / "old"))
+
+
+def test_environment_variables_stand_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text('{"text": "a", "label": "yes"}\n', encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    words = 'template: "{text}{mask}"\nlabels: {yes: [good], no: [bad]}\nmethod: hard\nbackbone: $MODELS/tiny\n'
+    recipe.write_text("train: ${REVIEWS}/train.jsonl\n" + words, encoding="utf-8")
+    monkeypatch.delenv("REVIEWS", raising=False)
+    monkeypatch.setenv("MODELS", "/models")
+    with pytest.raises(RecipeError, match=r"train: the environment variable REVIEWS is not set \(set it, as in REVIEWS="):
+        read_recipe(recipe)
+    monkeypatch.setenv("REVIEWS", str(tmp_path / "data"))
+    read = read_recipe(recipe)
+    assert read.train == str(tmp_path / "data" / "train.jsonl") and read.backbone == "/models/tiny"
+    monkeypatch.setenv("REVIEWS", "data")
+    assert read_recipe(recipe).train == str(tmp_path / "data" / "train.jsonl")

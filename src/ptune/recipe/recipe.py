@@ -19,6 +19,7 @@ from ptune.inputs import FillOrder, PoolKind
 from ptune.model import TaskModel, Tune, task_class
 from ptune.prompt import parse_method, registration
 from ptune.readout import Aggregate, LengthRule, Verbalizer
+from ptune.recipe.paths import beside, whole
 from ptune.recipe.task_keys import TaskKeys, foreign_key
 from ptune.template import Template, resolve
 from ptune.train import TrainSettings
@@ -41,6 +42,7 @@ class Recipe(TrainSettings, TaskKeys):
         encoding: of text files; None finds out.
         shots: rows per class (in tasks without classes, rows) to train on, sampled with the seed; None takes all.
         hold_out: rows per class (in tasks without classes, rows) taken out of the shots for validation.
+        card_examples: training texts of each label that the bundle and its model card show; 0 keeps all texts out of them.
         template: text with {fields}, {soft} tokens and {mask}, or `library:ID`; None where the kind of task has its own.
         labels: label words: {label: [words]}, or label names with a head; only for kinds of task that have labels.
         aggregate: how a label's words are joined (mean, logsumexp, max).
@@ -71,6 +73,7 @@ class Recipe(TrainSettings, TaskKeys):
     encoding: str | None = None
     shots: int | None = Field(default=None, ge=1)
     hold_out: int | None = Field(default=None, ge=1)
+    card_examples: int = Field(default=2, ge=0)
     template: Any = None
     labels: Any = None
     aggregate: Aggregate = "mean"
@@ -256,9 +259,9 @@ class Recipe(TrainSettings, TaskKeys):
         values = self.to_dict()
         for key in (*PATH_KEYS, "backbone"):
             if key in values:
-                values[key] = _whole(values[key])
+                values[key] = whole(values[key])
         if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
-            values["method"]["init_bundle"] = _whole(values["method"]["init_bundle"])
+            values["method"]["init_bundle"] = whole(values["method"]["init_bundle"])
         return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
 
 
@@ -310,9 +313,9 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise _yaml_error(error, text, file) from None
     if not isinstance(values, dict):
         raise RecipeError("the recipe is empty or no mapping of keys to values", where=str(file), fix="see `ptune init DATA`")
-    values |= {key: _beside(values[key], file.parent) for key in (*PATH_KEYS, "backbone") if key in values}
+    values |= {key: beside(values[key], file.parent, key) for key in (*PATH_KEYS, "backbone") if key in values}
     if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
-        values["method"]["init_bundle"] = _beside(values["method"]["init_bundle"], file.parent)
+        values["method"]["init_bundle"] = beside(values["method"]["init_bundle"], file.parent, "method.init_bundle")
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     return Recipe.of(values, where=str(file))
@@ -349,24 +352,6 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
         raise RecipeError(f"{head} is {inner!r}, so no {key} can be set in it", where="--set", fix=f"write --set {head}=...")
     same = next((name for name in inner or () if label_text(name) == rest), rest)
     values[head] = {**(inner or {}), same: value}
-
-
-def _beside(value: Any, folder: Path) -> Any:
-    """A path as seen from the recipe's folder, where something is there; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    path = Path(value).expanduser()
-    if path.is_absolute():
-        return str(path)
-    looks_like_file = path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gguf")
-    return str(folder / path) if (folder / path).exists() or looks_like_file else value
-
-
-def _whole(value: Any) -> Any:
-    """A path that exists as it is seen from anywhere; anything else as it is."""
-    if not isinstance(value, str) or not Path(value).expanduser().exists():
-        return value
-    return str(Path(value).expanduser().resolve())
 
 
 def _rules(verbalizer: Verbalizer) -> dict[str, Any]:
