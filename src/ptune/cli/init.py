@@ -89,7 +89,7 @@ def _data_part(drafted: "Draft", data: str, encoding: str | None) -> str:
             "# Keys behind a # are optional and show their default or an example.",
             *(f"# note: {remark}" for remark in drafted.remarks),
             "",
-            "# -- data: a .csv, .tsv, .jsonl, .json or .parquet file, a folder of splits, or a hub id",
+            "# -- data: a .csv, .tsv, .jsonl, .json, .parquet or .conll file, a folder of splits, or a hub id",
             "# (paths are seen from this file's folder)",
             f"train: {source}" + ("  # its split train" if drafted.splits else ""),
             f"test: {source}  # its split test: {judged}" if has_test else f"# test: test.jsonl  # {judged}",
@@ -97,6 +97,7 @@ def _data_part(drafted: "Draft", data: str, encoding: str | None) -> str:
             _key("shots", drafted.shots or 16, is_set=drafted.shots is not None)
             + "  # rows per class, drawn with the seed; else all",
             "# hold_out: 4  # rows per class taken out of the training rows for validation",
+            "# card_examples: 2  # training texts of each label that the bundle shows; 0 for none",
             _key("label", drafted.label, is_set=drafted.label != "label") + "  # the column that holds the label",
             _key("columns", columns or {"review": "text"}, is_set=bool(columns)) + "  # renames columns, old: new",
             _key("encoding", encoding or "gb18030", is_set=encoding is not None) + "  # of text files; else found out",
@@ -171,6 +172,11 @@ seed: 0
 _KINDS_PART = """\
 # -- other kinds of task than classification (docs/tasks.md), and the keys that are theirs
 # task: classification
+# target: target  # generation: the column that holds the text to write
+# references: references  # generation: a column with further right texts, if there is one
+# max_new_tokens: 64  # generation, dialogue: tokens that an answer may have, its end included
+# chat_template: plain  # dialogue: Jinja text, or plain; else the model's own
+# decode: {beams: 4}  # generation, dialogue: how answers are written
 """
 
 

@@ -25,6 +25,7 @@ from ptune.objective import TaskReport
 from ptune.prompt import parse_method
 from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
+from ptune.recipe.showing import shown_examples, training_log
 from ptune.recipe.starts import bundle_start
 from ptune.task import Task
 from ptune.train import Listener, RunFolder, TrainResult, replace, train
@@ -271,7 +272,7 @@ def _facts(
         "ptune": version("ptune"),
         "seed": recipe.seed,
         "recipe": recipe.to_dict(),
-        "data": {"train_rows": len(splits.train), "train_fingerprint": fingerprint(splits.train)},
+        "data": {"train_rows": len(splits.train), "train_fingerprint": fingerprint(splits.train), **_shown(recipe, splits)},
         "judged_on": "test" if splits.test else "validation" if splits.validation else None,
         "trained_parameters": model.num_trained,
         "trained_share": model.num_trained / total,
@@ -287,10 +288,22 @@ def _facts(
             "last_loss": losses[1],
             "best_step": result.best_step,
             "stopped_early": result.stopped_early,
+            "log": training_log(result),
         }
     if report is not None:
         facts["tuned"] = report.to_dict()
     return facts
+
+
+def _shown(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    examples = shown_examples(
+        splits.train,
+        recipe.parsed_template().field_names,
+        recipe.card_examples,
+        labels=recipe.label_names(),
+        columns=recipe.task_columns,
+    )
+    return {"examples": examples} if examples else {}
 
 
 def _peak_memory_mb() -> int:

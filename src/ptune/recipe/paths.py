@@ -9,7 +9,7 @@ from ptune.errors import RecipeError
 
 __all__ = ["beside", "whole"]
 
-_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gguf")
+_FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".bio", ".iob", ".txt", ".gguf")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
