@@ -2,12 +2,14 @@
 
 from ptune.data import did_you_mean
 from ptune.errors import RecipeError
+from ptune.model.dialogue import DialogueModel
+from ptune.model.generation import GenerationModel
 from ptune.model.prompt_model import PromptModel
 from ptune.model.task_model import TaskModel
 
 __all__ = ["KINDS", "task_class"]
 
-KINDS: dict[str, type[TaskModel]] = {one.kind: one for one in (PromptModel,)}
+KINDS: dict[str, type[TaskModel]] = {one.kind: one for one in (PromptModel, GenerationModel, DialogueModel)}
 
 
 def task_class(name: str) -> type[TaskModel]:

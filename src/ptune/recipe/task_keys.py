@@ -5,8 +5,9 @@ A key may only stand in a recipe whose `task` takes it: the kinds say so themsel
 """
 
 from collections.abc import Iterable
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ptune.model import KINDS, TaskModel
 
@@ -20,12 +21,22 @@ class TaskKeys(BaseModel):
     """Keys of kinds of task.
 
     Args:
-        task: the kind: classification (one label of several), ...
+        task: the kind: classification (one label of several), generation (a text), dialogue (the next reply), ...
+        target: the column that holds the text to write.
+        references: the column that holds further right texts (a list), if there is one.
+        max_new_tokens: tokens that an answer may have, its end included.
+        chat_template: Jinja text, or `plain`; None takes the model's own.
+        decode: how answers are written: beams, length_penalty, stop, temperature, top_k, top_p, seed, returns.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = "classification"
+    target: str = "target"
+    references: str = "references"
+    max_new_tokens: int = Field(default=64, ge=1)
+    chat_template: str | None = None
+    decode: dict[str, Any] | None = None
 
 
 def kinds_with(key: str) -> tuple[str, ...]:
