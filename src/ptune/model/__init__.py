@@ -1,24 +1,32 @@
 """A prompt, a frozen backbone and a readout as one module, for every kind of task."""
 
+from ptune.model.dialogue import DialogueModel
+from ptune.model.generation import GenerationModel
 from ptune.model.kinds import KINDS, task_class
 from ptune.model.outcome import Look, Outcome, Prepared, TaskPrediction
 from ptune.model.parts import Tune
 from ptune.model.prompt_model import Prediction, PromptModel, check_judged, judge_scores
 from ptune.model.rows import TOKENS_PER_BATCH
 from ptune.model.task_model import TaskKind, TaskModel
+from ptune.model.writing_model import PreparedTexts, TextPrediction, WritingModel
 
 __all__ = [
     "KINDS",
     "TOKENS_PER_BATCH",
+    "DialogueModel",
+    "GenerationModel",
     "Look",
     "Outcome",
     "Prediction",
     "Prepared",
+    "PreparedTexts",
     "PromptModel",
     "TaskKind",
     "TaskModel",
     "TaskPrediction",
+    "TextPrediction",
     "Tune",
+    "WritingModel",
     "check_judged",
     "judge_scores",
     "task_class",

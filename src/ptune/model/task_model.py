@@ -67,6 +67,7 @@ class TaskModel(BatchedRows, ABC):
         labels_are: whether the recipe must name labels.
         default_template: what `template` is where a recipe has none; None where it must have one.
         takes_candidates: whether several prompts can be trained side by side.
+        plain_column: the column that a text by itself stands for; None where the one that a row must have says it.
 
     Args:
         backbone: the frozen model.
@@ -89,6 +90,7 @@ class TaskModel(BatchedRows, ABC):
     labels_are: ClassVar[LabelsAre] = "none"
     default_template: ClassVar[str | None] = None
     takes_candidates: ClassVar[bool] = False
+    plain_column: ClassVar[str | None] = None
 
     head: nn.Module | None
     lm_head: nn.Parameter | None
@@ -238,12 +240,6 @@ class TaskModel(BatchedRows, ABC):
     def fields_read(cls, template: Template) -> tuple[str, ...]:
         """Columns that the template asks of every row."""
         return template.field_names
-
-    @classmethod
-    def plain_field(cls, template: Template) -> str | None:
-        """The column that a text by itself stands for; None where a row needs several."""
-        names = tuple(dict.fromkeys((*cls.fields_read(template), *cls.input_keys)))
-        return names[0] if len(names) == 1 else None
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ import torch
 from ptune.backbone import Backbone, BackboneLike, DType, load_backbone
 from ptune.bundle import Bundle, bundle_of, model_of, read_bundle
 from ptune.data import Example, read_examples
-from ptune.errors import DataError, TrainError
-from ptune.model import Prediction, PromptModel, TaskModel, TaskPrediction
+from ptune.errors import DataError, RecipeError, TrainError
+from ptune.model import Prediction, PromptModel, TaskModel, TaskPrediction, WritingModel
 from ptune.objective import TaskReport
 
-__all__ = ["Task", "as_classifier", "load", "task_of"]
+__all__ = ["Task", "as_classifier", "as_writer", "load", "task_of"]
 
 _ROWS_PER_CHUNK = 512
 Rows = Sequence[str | Mapping[str, Any]]
@@ -44,25 +44,32 @@ class Task:
     def field_names(self) -> tuple[str, ...]:
         """What a row must have to be predicted: the template's fields, and the columns that the kind of task reads."""
         columns = (self.model.columns[key] for key in self.model.input_keys)
-        return tuple(dict.fromkeys((*self.model.template.field_names, *columns)))
+        return tuple(dict.fromkeys((*self.model.fields_read(self.model.template), *columns)))
 
-    def predict(self, texts: Rows, *, batch_size: int | None = None) -> list[Any]:
+    def predict(self, texts: Rows, *, batch_size: int | None = None, **words: Any) -> list[Any]:
         """Answers texts.
 
         Args:
             texts: strings (for a template with one field) or rows with the template's fields.
             batch_size: rows per forward pass; None takes as many short texts or few long ones as are computed fast.
+            **words: how texts are written (`max_new_tokens`, `beams`, `temperature`, `stop`, ...; see
+                `ptune.decode.DecodeSettings`), for tasks that write some.
 
         Returns:
             One prediction a row: `Prediction` in classification, the kind's own class elsewhere.
 
         Raises:
             DataError: a single text or row, or rows without a field that the template needs.
+            RecipeError: settings for writing that do not fit, or of a task that writes nothing.
         """
-        return list(self.stream(texts, batch_size=batch_size))
+        return list(self.stream(texts, batch_size=batch_size, **words))
 
-    def stream(self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int | None = None) -> Iterator[TaskPrediction]:
+    def stream(
+        self, texts: Iterable[str | Mapping[str, Any]], *, batch_size: int | None = None, **words: Any
+    ) -> Iterator[TaskPrediction]:
         """Answers texts of any number, a chunk at a time; the rest is as in `predict`."""
+        if words:
+            as_writer(self, next(iter(words))).settings_of(words)
         if isinstance(texts, str | Mapping):
             what = "one string" if isinstance(texts, str) else "one row"
             raise DataError(f"predict takes a list of texts, not {what}", fix="write task.predict([text])")
@@ -70,10 +77,25 @@ class Task:
         for text in texts:
             chunk.append(text)
             if len(chunk) == _ROWS_PER_CHUNK:
-                yield from self.model.predict(self.examples(chunk), batch_size=batch_size)
+                yield from self.model.predict(self.examples(chunk), batch_size=batch_size, **words)
                 chunk = []
         if chunk:
-            yield from self.model.predict(self.examples(chunk), batch_size=batch_size)
+            yield from self.model.predict(self.examples(chunk), batch_size=batch_size, **words)
+
+    def stream_text(self, text: str | Mapping[str, Any], **words: Any) -> Iterator[str]:
+        """Writes the answer to one text, piece by piece as the model finds it; the pieces join to what `predict` gives.
+
+        Args:
+            text: a string or a row.
+            **words: as in `predict`; one text, without beams.
+
+        Raises:
+            DataError: a row without a field that the template needs.
+            RecipeError: a task that writes no text, or settings that do not fit.
+        """
+        model = as_writer(self, "stream_text")
+        (example,) = self.examples([text])
+        return model.follow(example, model.settings_of(words, where="stream_text"))
 
     def evaluate(
         self,
@@ -84,6 +106,7 @@ class Task:
         encoding: str | None = None,
         split: str | None = None,
         batch_size: int | None = None,
+        **words: Any,
     ) -> Any:
         """Judges the task on rows with known answers.
 
@@ -91,6 +114,7 @@ class Task:
             source: file, folder, hub id, or rows in memory.
             label, columns, encoding, split: as in a recipe; `label` None takes the task's own column.
             batch_size: rows per forward pass; None takes as many short texts or few long ones as are computed fast.
+            **words: how texts are written, as in `predict`.
 
         Returns:
             `Report` in classification, the kind's own class elsewhere; all have `metric`, `score` and `to_dict()`.
@@ -98,9 +122,8 @@ class Task:
         Raises:
             DataError: a missing field, an unknown or missing label.
         """
-        return self.judge(
-            self.read_judged(source, label=label, columns=columns, encoding=encoding, split=split), batch_size=batch_size
-        )
+        examples = self.read_judged(source, label=label, columns=columns, encoding=encoding, split=split)
+        return self.judge(examples, batch_size=batch_size, **words)
 
     def read_judged(
         self,
@@ -132,15 +155,17 @@ class Task:
         renamed = {column: model.columns[key] for key, column in column_of.items() if column != model.columns[key]}
         return tuple(_renamed(example, renamed) for example in examples) if renamed else examples
 
-    def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> Any:
-        """Judges the task on examples that have been read already.
+    def judge(self, examples: Sequence[Example], *, batch_size: int | None = None, **words: Any) -> Any:
+        """Judges the task on examples that have been read already; `words` as in `predict`.
 
         Raises:
             DataError: no examples, or one without its answer, or with a label that the task does not have.
         """
         if not examples:
             raise DataError("there are no rows to judge", fix="pass at least one")
-        judged: TaskReport = self.model.judge(examples, batch_size=batch_size)
+        if words:
+            as_writer(self, next(iter(words)))
+        judged: TaskReport = self.model.judge(examples, batch_size=batch_size, **words)
         return judged
 
     def scores(self, examples: Sequence[Example], *, batch_size: int | None = None) -> torch.Tensor:
@@ -159,14 +184,15 @@ class Task:
             DataError: a plain text for a template with several fields, or a row without one of them.
         """
         names = self.field_names
+        alone = names[0] if len(names) == 1 else self.model.plain_column
         rows: list[Mapping[str, Any]] = []
         for number, text in enumerate(texts, 1):
             if isinstance(text, Mapping):
                 rows.append(text)
             elif not isinstance(text, str):
                 raise DataError(f"{text!r} is neither a text nor a row", where=f"row {number}", fix="give strings or mappings")
-            elif len(names) == 1:
-                rows.append({names[0]: text})
+            elif alone is not None:
+                rows.append({alone: text})
             else:
                 raise DataError(
                     f"the template has the fields {', '.join(names)}, so a plain text is not enough",
@@ -206,6 +232,21 @@ def as_classifier(task: Task) -> PromptModel:
     """
     if not isinstance(task.model, PromptModel):
         raise TrainError(f"this is for classification, the task is {task.model.kind}", where="task")
+    return task.model
+
+
+def as_writer(task: Task, asked: str) -> WritingModel:
+    """The model of a task that writes texts.
+
+    Args:
+        task: of any kind.
+        asked: what is asked of it, for the error.
+
+    Raises:
+        RecipeError: the task writes none.
+    """
+    if not isinstance(task.model, WritingModel):
+        raise RecipeError(f"{asked} is for tasks that write texts, this one is {task.model.kind}", where="predict")
     return task.model
 
 
