@@ -16,11 +16,17 @@ from ptune.decode.steps import Steps
 from ptune.decode.text import TextPieces
 from ptune.inputs import Tokens
 
-__all__ = ["follow", "write_lines"]
+__all__ = ["Line", "choose", "follow", "write_lines"]
 
 
-class _Line:
-    """One text in the making."""
+class Line:
+    """One text in the making.
+
+    Args:
+        tokens: the backbone's tokenizer.
+        settings: how it is written.
+        number, sample: its row in the call and its number among that row's samples, by which it is drawn.
+    """
 
     def __init__(self, tokens: Tokens, settings: DecodeSettings, number: int, sample: int) -> None:
         self.pieces = TextPieces(tokens, settings.stop)
@@ -47,6 +53,7 @@ class _Line:
             self.reason = "end" if is_end else "length"
 
     def written(self) -> Written:
+        """The whole, once there is a reason why it ended."""
         assert self.reason is not None
         return Written(self.pieces.text, tuple(self.ids), self.log_probability, self.log_probability, self.reason)
 
@@ -92,9 +99,9 @@ def _grow(
     numbers: Sequence[int],
     *,
     reads_along: bool,
-) -> Iterator[list[_Line]]:
+) -> Iterator[list[Line]]:
     """All lines after each token. Samples are copies of their row from the first token on."""
-    lines = [_Line(tokens, settings, number, sample) for number in numbers for sample in range(settings.returns)]
+    lines = [Line(tokens, settings, number, sample) for number in numbers for sample in range(settings.returns)]
     log_probabilities = steps.start()
     if settings.returns > 1:
         rows = torch.arange(len(numbers)).repeat_interleave(settings.returns)
@@ -102,7 +109,7 @@ def _grow(
         log_probabilities = log_probabilities[rows.to(log_probabilities.device)]
     open_lines = list(lines)
     while True:
-        chosen = _choose(log_probabilities, settings, open_lines)
+        chosen = choose(log_probabilities, settings, open_lines)
         values = log_probabilities.gather(1, chosen[:, None].to(log_probabilities.device))[:, 0]
         for line, token, value in zip(open_lines, chosen.tolist(), values.tolist(), strict=True):
             line.add(token, value, end_ids, reads_along=reads_along)
@@ -117,7 +124,7 @@ def _grow(
         log_probabilities = steps.step(chosen)
 
 
-def _choose(log_probabilities: Tensor, settings: DecodeSettings, lines: Sequence[_Line]) -> Tensor:
+def choose(log_probabilities: Tensor, settings: DecodeSettings, lines: Sequence[Line]) -> Tensor:
     """[R] the next token of each row."""
     if settings.temperature == 0:
         return log_probabilities.argmax(1).cpu()
