@@ -54,7 +54,8 @@ def test_the_program_ends_with_the_exit_code(tmp_path: Path) -> None:
 def test_help_names_every_verb(ptune: Run) -> None:
     ran = ptune("--help")
     assert ran.code == 0 and not ran.err
-    for verb in ("init", "plan", "train", "evaluate", "predict", "inspect", "data", "template", "models", "runs", "doctor"):
+    verbs = "init plan train evaluate predict inspect export import data template models runs doctor"
+    for verb in verbs.split():
         assert f"\n  {verb} " in ran.out
     assert ptune().out == ran.out
 
