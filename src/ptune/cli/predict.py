@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,21 @@ import typer
 
 from ptune.cli.console import print_json, say
 from ptune.cli.options import AsJson, BackboneName, BundlePath, Columns, Encoding, columns_of
+from ptune.cli.writing import (
+    Beams,
+    LengthPenalty,
+    MaxNewTokens,
+    Returns,
+    Seed,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+    check_writing,
+    shows_pieces,
+    write_out,
+    writing_words,
+)
 from ptune.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,16 +74,41 @@ def predict(
     backbone: BackboneName = None,
     int8: Annotated[bool, typer.Option("--int8", help="Use int8 weights: faster on many CPUs; see evaluate --int8.")] = False,
     as_json: AsJson = False,
+    max_new_tokens: MaxNewTokens = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    returns: Returns = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    stop: Stop = None,
 ) -> None:
     """Answer texts with a trained task."""
     from ptune.bundle import read_bundle
     from ptune.task import load
 
+    words = writing_words(
+        max_new_tokens=max_new_tokens,
+        beams=beams,
+        length_penalty=length_penalty,
+        returns=returns,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop=stop,
+    )
     _check_output(out, texts)
-    fields = _fields(read_bundle(bundle).card["task"])
-    given = _input(texts, fields, columns_of(columns), encoding)
+    card = read_bundle(bundle).card
+    check_writing(card, words)
+    needed, fields = _fields(card["task"])
+    given = _input(texts, needed, fields, columns_of(columns), encoding)
     task = load(bundle, backbone=backbone, dtype="int8" if int8 else "fp32")
-    answered = _answered(task.stream, given.rows)
+    if out is None and not (as_json or given.is_file) and shows_pieces(task, words):
+        write_out(task, given.rows, words)
+        return
+    answered = _answered(partial(task.stream, **words), given.rows)
     if out is not None:
         labels = task.labels if task.model.kind == "classification" else ()
         _write(out, map(_result, answered), given.columns, labels, as_json=as_json)
@@ -79,14 +120,15 @@ def predict(
             print(f"{prediction}  {' | '.join(_cell(row[name]) for name in fields)}", flush=True)
 
 
-def _fields(task: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a row needs, by a bundle's card alone, so that bad input fails before the model is loaded."""
+def _fields(task: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a row needs, by a bundle's card alone, so that bad input fails before the model is loaded; and what texts fill."""
     from ptune.model import task_class
     from ptune.template import Template
 
     kind = task_class(task.get("kind", "classification"))
     columns = (task.get("columns", {}).get(key, key) for key in kind.input_keys)
-    return tuple(dict.fromkeys((*Template.parse(task["template"]).field_names, *columns)))
+    needed = tuple(dict.fromkeys((*kind.fields_read(Template.parse(task["template"])), *columns)))
+    return needed, needed if kind.plain_column is None else (kind.plain_column,)
 
 
 def _answered(
@@ -115,14 +157,20 @@ def _result(answered: tuple[Row, "TaskPrediction"]) -> Result:
 # -- where texts come from -------------------------------------------------------------------------------------------
 
 
-def _input(texts: Sequence[str], fields: tuple[str, ...], columns: Mapping[str, str] | None, encoding: str | None) -> _Input:
+def _input(
+    texts: Sequence[str],
+    needed: tuple[str, ...],
+    fields: tuple[str, ...],
+    columns: Mapping[str, str] | None,
+    encoding: str | None,
+) -> _Input:
     if list(texts) == ["-"]:
         return _Input(_rows_of(_standard_input(encoding), fields), fields)
     path = Path(texts[0])
     if len(texts) > 1 or not _looks_like_file(path):
         return _Input(list(_rows_of(texts, fields)), fields)
     if path.suffix.lower() in _TABLES or not path.exists():
-        return _table_input(path, fields, columns, encoding)
+        return _table_input(path, needed, columns, encoding)
     if path.suffix.lower() != ".txt":
         raise DataError(f"{path.name} is no file of texts that ptune reads", where=str(path), fix=f"use {', '.join(_INPUTS)}")
     return _Input(list(_rows_of(_lines(path, encoding), fields)), fields, is_file=True)
