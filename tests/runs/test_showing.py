@@ -14,8 +14,8 @@ from tiny import tiny_backbone
 ROWS = [{"text": f"a {word} day {number}", "label": word} for number in range(4) for word in ("good", "bad")]
 
 
-def shown(rows, fields, count, labels=(), columns=None):
-    return shown_examples(read_examples(rows), fields, count, labels=labels, columns=columns or {})
+def shown(rows, fields, count, labels=(), columns=None, targets=()):
+    return shown_examples(read_examples(rows), fields, count, labels=labels, columns=columns or {}, targets=targets)
 
 
 def test_the_first_texts_of_each_label():
@@ -30,6 +30,11 @@ def test_several_fields_and_long_texts():
     rows = [{"a": "x" * 60, "b": ["y", "z" * 60], "c": "not shown", "label": "l"}]
     (text,) = shown(rows, ["a", "b"], 3, ["l"])["l"]
     assert text == ("x" * 60 + " | y " + "z" * 60)[:99] + "…" and len(text) == 100
+
+
+def test_rows_with_several_labels_show_for_each():
+    rows = [{"text": "a", "topics": ["art", "law"]}, {"text": "b", "topics": []}, {"text": "c", "topics": ["law", "x"]}]
+    assert shown(rows, ["text"], 2, ["art", "law"], targets=["topics"]) == {"art": ["a"], "law": ["a", "c"]}
 
 
 def test_spans_of_tagged_rows():

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".bio", ".iob")
 _INPUTS = (*_TABLES, ".txt")
 _OUTPUTS = (".jsonl", ".csv", ".tsv")
 

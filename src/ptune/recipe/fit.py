@@ -302,6 +302,7 @@ def _shown(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         recipe.card_examples,
         labels=recipe.label_names(),
         columns=recipe.task_columns,
+        targets=[recipe.task_columns[key] for key in recipe.kind.target_keys],
     )
     return {"examples": examples} if examples else {}
 

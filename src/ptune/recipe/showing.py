@@ -16,7 +16,13 @@ _NUM_LOG_LINES = 10
 
 
 def shown_examples(
-    rows: Sequence[Example], fields: Sequence[str], count: int, *, labels: Sequence[str], columns: Mapping[str, str]
+    rows: Sequence[Example],
+    fields: Sequence[str],
+    count: int,
+    *,
+    labels: Sequence[str],
+    columns: Mapping[str, str],
+    targets: Sequence[str] = (),
 ) -> dict[str, list[str]]:
     """The first rows of each label, or the first spans of each type where rows are tagged; nothing of other kinds of task.
 
@@ -26,25 +32,22 @@ def shown_examples(
         count: of texts for a label.
         labels: of the task; rows of other ones (numbers of a regression) show nothing.
         columns: the columns of `tokens` and `tags`, where they are called otherwise.
+        targets: columns with what is learned; where they hold names of labels, the row shows each of them.
 
     Returns:
         Label to texts of at most 100 characters, all different.
     """
     found: dict[str, list[str]] = {}
     for row in rows:
-        for label, text in _spans(row, columns) if row.label is None else _labelled(row, fields, labels):
+        names = [row.label] if row.label is not None else [name for key in targets for name in _items(row.fields.get(key, ()))]
+        text = " | ".join(_joined(row.fields[name]) for name in fields if name in row.fields)
+        labelled = [(name, text) for name in dict.fromkeys(names) if name in labels]
+        for label, text in labelled or (_spans(row, columns) if row.label is None else []):
             short = text if len(text) <= _NUM_CHARACTERS else text[: _NUM_CHARACTERS - 1] + "…"
             texts = found.setdefault(label, [])
             if len(texts) < count and short not in texts:
                 texts.append(short)
     return {label: texts for label, texts in sorted(found.items()) if texts}
-
-
-def _labelled(row: Example, fields: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
-    """The label of a row and its text."""
-    if row.label is None or row.label not in labels:
-        return []
-    return [(row.label, " | ".join(_joined(row.fields[name]) for name in fields))]
 
 
 def _spans(row: Example, columns: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -54,6 +57,10 @@ def _spans(row: Example, columns: Mapping[str, str]) -> list[tuple[str, str]]:
         return []
     between = "" if all(len(token) == 1 for token in tokens) else " "
     return [(span.type, between.join(tokens[span.start : span.end])) for span in tag_spans(tags)]
+
+
+def _items(value: FieldValue) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 def _joined(value: FieldValue) -> str:
