@@ -123,7 +123,7 @@ class WritingModel(TaskModel, ABC):
         self._stop = stop
         words = {**self.decode, "stop": (own,) if isinstance(own, str) else tuple(own)}
         self.decoding = DecodeSettings.of({**words, "max_new_tokens": max_new_tokens}, where="decode")
-        self._check_room(max_new_tokens, max_prompt=self.max_length - self.num_answer_tokens)
+        self.check_room(max_new_tokens, max_prompt=self.max_length - self.num_answer_tokens)
         self.check_readout()
 
     @classmethod
@@ -276,7 +276,7 @@ class WritingModel(TaskModel, ABC):
         """
         chosen = settings or self.settings_of({})
         prepared = self.prompts(examples)
-        self._check_room(chosen.max_new_tokens, max_prompt=max(map(len, prepared.encoded), default=0))
+        self.check_room(chosen.max_new_tokens, max_prompt=max(map(len, prepared.encoded), default=0))
         written: list[tuple[Written, ...]] = [()] * len(examples)
         with torch.no_grad():
             lead = self.lead(prepared.encoded)
@@ -302,7 +302,7 @@ class WritingModel(TaskModel, ABC):
                 "only one text can be followed while it is written", where="beams", fix="set beams and returns to 1"
             )
         prepared = self.prompts([example])
-        self._check_room(chosen.max_new_tokens, max_prompt=len(prepared.encoded[0]))
+        self.check_room(chosen.max_new_tokens, max_prompt=len(prepared.encoded[0]))
         return self._pieces(prepared, chosen)
 
     def _pieces(self, prepared: PreparedTexts, settings: DecodeSettings) -> Iterator[str]:
@@ -366,7 +366,7 @@ class WritingModel(TaskModel, ABC):
             return RecomputedSteps(backbone, batch.live, prompt, self.logits)
         return CausalSteps(backbone, batch.live, prompt, batch.contexts, self.logits, max_tokens=settings.max_new_tokens)
 
-    def _check_room(self, max_new_tokens: int, *, max_prompt: int) -> None:
+    def check_room(self, max_new_tokens: int, *, max_prompt: int) -> None:
         """Refuses texts that would run over the model's positions, before any is begun."""
         positions = self.backbone.spec.max_positions
         if positions is None:
