@@ -138,6 +138,10 @@ _WORDS_PART = """\
 # length: auto  # how words of several tokens are scored: sum, mean per token, auto
 # fill: parallel  # how an encoder fills several masks: parallel, chain, pet
 # prior: correct  # takes the model's own preference among the labels out before training; keep leaves it in
+# calibration: prior  # by which texts: prior (training texts), batch, contextual, domain, none; {name: batch, texts: more.csv}
+# temperature: false  # scales probabilities on the validation rows
+# abstain_below: 0.6  # where no label is that probable, say out_of_scope in place of a label
+# out_of_scope: unknown
 # head: linear  # reads a linear head in place of label words; labels is then a list of names
 # pool: last  # what the head reads: cls, last, mean, mask
 """

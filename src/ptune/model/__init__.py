@@ -5,13 +5,14 @@ from ptune.model.generation import GenerationModel
 from ptune.model.kinds import KINDS, task_class
 from ptune.model.outcome import Look, Outcome, Prepared, TaskPrediction
 from ptune.model.parts import Tune
-from ptune.model.prompt_model import Prediction, PromptModel, check_judged, judge_scores
+from ptune.model.prompt_model import OUT_OF_SCOPE, Prediction, PromptModel, check_judged, judge_scores
 from ptune.model.rows import TOKENS_PER_BATCH
 from ptune.model.task_model import TaskKind, TaskModel
 from ptune.model.writing_model import PreparedTexts, TextPrediction, WritingModel
 
 __all__ = [
     "KINDS",
+    "OUT_OF_SCOPE",
     "TOKENS_PER_BATCH",
     "DialogueModel",
     "GenerationModel",

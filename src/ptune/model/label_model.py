@@ -68,6 +68,7 @@ class LabelModel(TaskModel, ABC):
 
     prior: Tensor
     head: LinearHead | ModelHead | None
+    temperature: float = 1.0  # scores are divided by it once training is over, so that probabilities mean what they say
 
     def __init__(
         self,
@@ -250,8 +251,8 @@ class LabelModel(TaskModel, ABC):
 
     def corrected_scores(self, batch: Batch) -> Tensor:
         """[B, C] label scores with the prior taken out, or [J, B, C] of candidates."""
-        scores = self._label_scores(batch)
-        return scores - (self.prior[:, None] if self.has_candidates else self.prior)
+        scores = self._label_scores(batch) - (self.prior[:, None] if self.has_candidates else self.prior)
+        return scores if self.temperature == 1 else scores / self.temperature
 
     def scores(self, prepared: Prepared, *, batch_size: int | None = None) -> Float[Tensor, "B C"]:
         """Label scores of all rows in their own order, without gradients; candidates speak as an ensemble."""
@@ -287,7 +288,8 @@ class LabelModel(TaskModel, ABC):
 
     def scores_of_states(self, states: Float[Tensor, "U D"], batch: Batch) -> Float[Tensor, "B C"]:
         """Label scores from hidden states that were read elsewhere (in a batch with other tasks), the prior taken out."""
-        return self._scores_of(states, batch) - self.prior
+        scores = self._scores_of(states, batch) - self.prior
+        return scores if self.temperature == 1 else scores / self.temperature
 
     @property
     def can_share_a_batch(self) -> bool:
@@ -332,6 +334,7 @@ class LabelModel(TaskModel, ABC):
             "verbalizer": None if self.verbalizer is None else asdict(self.verbalizer),
             "pool": self.pool,
             "fill": self.fill,
+            **({} if self.temperature == 1 else {"temperature": self.temperature}),
             **({"form": asdict(self.head.form)} if isinstance(self.head, ModelHead) else {}),
         }
 
@@ -339,7 +342,7 @@ class LabelModel(TaskModel, ABC):
     def restore(cls: type[L], settings: Mapping[str, Any], *, backbone: Backbone, template: Template, **common: Any) -> L:
         """A trained model from a card's `settings`."""
         words = settings["verbalizer"]
-        return cls(
+        model = cls(
             backbone,
             template,
             LabelSet(tuple(settings["labels"])),
@@ -349,6 +352,8 @@ class LabelModel(TaskModel, ABC):
             form=HeadForm.parse(settings["form"]) if "form" in settings else None,
             **common,
         )
+        model.temperature = settings.get("temperature", 1.0)
+        return model
 
     def tensors(self) -> dict[str, Tensor]:
         """The prior, and a head."""

@@ -4,13 +4,14 @@ In: rows of data (`prepare`), then batches of them. Out: `Outcome` with label sc
 `parameters()` and `state_dict()` hold what is learned and nothing of the backbone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
+from ptune.backbone import Backbone
 from ptune.data import Example, LabelSet, check_labels
 from ptune.errors import DataError
 from ptune.inputs import Batch
@@ -19,9 +20,15 @@ from ptune.model.outcome import Look, Outcome, Prepared
 from ptune.model.parts import ensemble_scores
 from ptune.model.task_model import TaskKind
 from ptune.objective import Report, TaskReport, classification_loss, report
-from ptune.readout import log_prior
+from ptune.readout import CalibrationName, batch_prior, contextual_prior, domain_prior, log_prior
+from ptune.template import Template
 
-__all__ = ["Prediction", "PromptModel", "check_judged", "judge_scores"]
+__all__ = ["OUT_OF_SCOPE", "Prediction", "PromptModel", "check_judged", "judge_scores"]
+
+OUT_OF_SCOPE = "unknown"
+"""What a task says, unless told otherwise, where no label is probable enough."""
+
+C = TypeVar("C", bound="PromptModel")
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Prediction:
     """What the task says about one text.
 
     Args:
-        label: the most probable label.
+        label: the most probable label; of a task that may abstain, its word for that where no label is probable enough.
         probabilities: of every label.
     """
 
@@ -50,6 +57,9 @@ class PromptModel(LabelModel):
     kind: ClassVar[TaskKind] = "classification"
     metric: ClassVar[str] = "accuracy"
     reads_label: ClassVar[bool] = True
+
+    abstain_below: float | None = None
+    out_of_scope: str = OUT_OF_SCOPE
 
     @classmethod
     def check_rows(
@@ -101,7 +111,10 @@ class PromptModel(LabelModel):
     def prediction(self, probabilities: Tensor) -> Prediction:
         """One row's [C] probabilities with its labels."""
         names = self.labels.names
-        return Prediction(names[int(probabilities.argmax())], dict(zip(names, probabilities.tolist(), strict=True)))
+        label = names[int(probabilities.argmax())]
+        if self.abstain_below is not None and float(probabilities.max()) < self.abstain_below:
+            label = self.out_of_scope
+        return Prediction(label, dict(zip(names, probabilities.tolist(), strict=True)))
 
     def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> Report:
         """Accuracy, F1 and confusion.
@@ -112,12 +125,35 @@ class PromptModel(LabelModel):
         check_judged(examples, self.labels)
         return judge_scores(self, examples, self.scores(self.prepare(examples), batch_size=batch_size))
 
+    # -- on disk -----------------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Those of `LabelModel`, and when the task abstains."""
+        kept = super().settings()
+        if self.abstain_below is not None:
+            kept |= {"abstain_below": self.abstain_below, "out_of_scope": self.out_of_scope}
+        return kept
+
+    @classmethod
+    def restore(cls: type[C], settings: Mapping[str, Any], *, backbone: Backbone, template: Template, **common: Any) -> C:
+        """A trained model from a card's `settings`."""
+        model = super().restore(settings, backbone=backbone, template=template, **common)
+        model.abstain_below = settings.get("abstain_below")
+        model.out_of_scope = settings.get("out_of_scope", OUT_OF_SCOPE)
+        return model
+
     # -- beside training ---------------------------------------------------------------------------------------------
 
-    def take_out_prior(self, rows: Prepared) -> None:
-        """Divides each label's probability by its mean over the training texts, their labels not looked at."""
-        if self.head is None:
-            each = torch.stack([log_prior(scores) for scores in self.candidate_scores(rows)])
+    def take_out_prior(self, rows: Prepared, calibration: CalibrationName = "prior") -> None:
+        """Divides each label's probability by its mean over the training texts, their labels not looked at.
+
+        Args:
+            rows: the training texts; for other calibrations, unlabelled texts or texts without content.
+            calibration: how the preference is measured, see `ptune.readout.calibrate`.
+        """
+        if self.head is None and calibration != "none":
+            rule = _RULES[calibration]
+            each = torch.stack([rule(scores) for scores in self.candidate_scores(rows)])
             self.prior.copy_(each.view(self.prior.shape))
 
     def zero_shot(self, train_rows: Sequence[Example], judged: Sequence[Example]) -> dict[str, TaskReport]:
@@ -131,6 +167,14 @@ class PromptModel(LabelModel):
             "zero_shot": judge_scores(self, judged, scores),
             "prior_corrected": judge_scores(self, judged, scores - prior),
         }
+
+
+_RULES: dict[CalibrationName, Callable[[Tensor], Tensor]] = {
+    "prior": log_prior,
+    "batch": batch_prior,
+    "contextual": contextual_prior,
+    "domain": domain_prior,
+}
 
 
 def check_judged(examples: Sequence[Example], labels: LabelSet) -> None:

@@ -4,6 +4,7 @@ Each kind of task has its report: a frozen dataclass with the name of its main f
 `to_dict()` for JSON and `lines()` for people.
 """
 
+from ptune.objective.abstain import Abstention, abstention
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
 from ptune.objective.loss import classification_loss
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
@@ -14,6 +15,7 @@ from ptune.objective.tags import SpanFigures, TagReport, tag_report
 from ptune.objective.texts import TextReport, check_text_metrics, text_report, text_units
 
 __all__ = [
+    "Abstention",
     "ClassFigures",
     "MultiLabelReport",
     "OrdinalReport",
@@ -24,6 +26,7 @@ __all__ = [
     "TagReport",
     "TaskReport",
     "TextReport",
+    "abstention",
     "answer_scores",
     "check_text_metrics",
     "classification_loss",

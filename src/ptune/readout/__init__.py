@@ -1,7 +1,16 @@
 """What is read off the model: label words, heads, calibration."""
 
 from ptune.readout.answer_spans import best_spans, best_threshold
-from ptune.readout.calibrate import log_prior
+from ptune.readout.calibrate import (
+    CONTENT_FREE,
+    CalibrationName,
+    batch_prior,
+    best_temperature,
+    calibration_names,
+    contextual_prior,
+    domain_prior,
+    log_prior,
+)
 from ptune.readout.head import HEAD_RATE, LinearHead
 from ptune.readout.model_head import HeadForm, ModelHead, form_of
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
@@ -9,16 +18,23 @@ from ptune.readout.tag_path import best_tags
 from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer
 
 __all__ = [
+    "CONTENT_FREE",
     "HEAD_RATE",
     "Aggregate",
+    "CalibrationName",
     "HeadForm",
     "LengthRule",
     "LinearHead",
     "ModelHead",
     "Verbalizer",
+    "batch_prior",
     "best_spans",
     "best_tags",
+    "best_temperature",
     "best_threshold",
+    "calibration_names",
+    "contextual_prior",
+    "domain_prior",
     "form_of",
     "item_log_probabilities",
     "log_prior",

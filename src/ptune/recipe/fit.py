@@ -23,6 +23,7 @@ from ptune.inputs import PoolKind
 from ptune.model import Prepared, TaskModel
 from ptune.objective import TaskReport
 from ptune.prompt import parse_method
+from ptune.recipe.caring import abstention_facts, calibrate, calibration_rows, settle_confidence
 from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
 from ptune.recipe.showing import shown_examples, training_log
@@ -83,7 +84,7 @@ def run(
     """
     folder = None if out is None else RunFolder(Path(out))
     _check_folder(folder, recipe, resume)
-    splits = read_splits(recipe)
+    splits, own_texts = read_splits(recipe), calibration_rows(recipe)
     rows_read = {"train": fingerprint(splits.train), "validation": fingerprint(splits.validation)}
     if folder is not None and resume:
         _check_same_rows(folder, rows_read)
@@ -98,8 +99,7 @@ def run(
     zero = model.zero_shot(splits.train, judged) if judged else {}
     if zero:
         say(_zero_shot_line(zero))
-    if recipe.prior == "correct":
-        model.take_out_prior(rows)
+    calibrate(model, recipe, rows, own_texts)
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
         replace(folder.recipe_path, recipe.to_yaml().encode())
@@ -114,8 +114,10 @@ def run(
         )
         losses = (before, model.mean_loss(rows))
     model.settle(rows, validation)
+    settle_confidence(model, recipe, validation)
     report = model.judge(judged) if judged else None
     task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, losses, report))
+    task.facts.update(abstention_facts(model, judged))
     if folder is not None:
         folder.write_json("summary.json", task.facts)
         task.save(folder.bundle_path)

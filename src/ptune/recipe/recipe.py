@@ -19,6 +19,7 @@ from ptune.inputs import FillOrder, PoolKind
 from ptune.model import TaskModel, Tune, task_class
 from ptune.prompt import parse_method, registration
 from ptune.readout import Aggregate, LengthRule, Verbalizer
+from ptune.recipe.care_keys import CARE_KEYS, CareKeys
 from ptune.recipe.paths import beside, whole
 from ptune.recipe.task_keys import TaskKeys, foreign_key
 from ptune.template import Template, resolve
@@ -27,11 +28,12 @@ from ptune.train import TrainSettings
 __all__ = ["PATH_KEYS", "Recipe", "parse_override", "read_recipe"]
 
 PATH_KEYS = ("train", "validation", "test")
+_INNER_PATHS = (("method", "init_bundle"), ("calibration", "texts"))
 _NULL_IS_A_VALUE = ("clip_norm",)  # everywhere else null says that a key is not set
 
 
-class Recipe(TrainSettings, TaskKeys):
-    """Everything that decides a run; the keys of single kinds of task stand in `TaskKeys`.
+class Recipe(TrainSettings, TaskKeys, CareKeys):
+    """Everything that decides a run; the keys of single kinds of task stand in `TaskKeys`, those of calibration in `CareKeys`.
 
     Args:
         train: training rows: a file, a folder of splits, a hub id, or rows in memory.
@@ -128,6 +130,7 @@ class Recipe(TrainSettings, TaskKeys):
             raise ValueError("candidates are for label words on a frozen model; leave out head and tune, or candidates")
         if self.pool is not None and self.head is None:
             raise ValueError("pool needs head: linear")
+        self._check_care()
         own = [key for key in ("aggregate", "length", "terminator") if key in self.model_fields_set]
         if isinstance(self.labels, Verbalizer) and own:
             raise ValueError(f"{own[0]} stands beside a Verbalizer, which has its own; set it there")
@@ -135,6 +138,17 @@ class Recipe(TrainSettings, TaskKeys):
         if isinstance(self.backbone, Backbone) and loaded:
             raise ValueError(f"{loaded[0]} stands beside a loaded backbone, which has its own; give it to load_backbone")
         return self
+
+    def _check_care(self) -> None:
+        given = [key for key in CARE_KEYS if key in self.model_fields_set and getattr(self, key) is not None]
+        if given and self.task != "classification":
+            raise ValueError(f"{given[0]} is for task: classification; leave it out")
+        if "calibration" in given and self.head is not None:
+            raise ValueError("calibration is for label words; a head has no preference before it is trained")
+        if self.prior == "keep" and "calibration" in given and self.calibration_name != "none":
+            raise ValueError("prior: keep and calibration contradict each other; leave one out")
+        if self.temperature and self.validation is None and self.hold_out is None:
+            raise ValueError("temperature needs validation rows; set validation or hold_out")
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, where: str = "recipe") -> "Recipe":
@@ -260,8 +274,9 @@ class Recipe(TrainSettings, TaskKeys):
         for key in (*PATH_KEYS, "backbone"):
             if key in values:
                 values[key] = whole(values[key])
-        if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
-            values["method"]["init_bundle"] = whole(values["method"]["init_bundle"])
+        for key, inner in _INNER_PATHS:
+            if isinstance(values.get(key), dict) and inner in values[key]:
+                values[key][inner] = whole(values[key][inner])
         return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
 
 
@@ -314,8 +329,9 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(values, dict):
         raise RecipeError("the recipe is empty or no mapping of keys to values", where=str(file), fix="see `ptune init DATA`")
     values |= {key: beside(values[key], file.parent, key) for key in (*PATH_KEYS, "backbone") if key in values}
-    if isinstance(values.get("method"), dict) and "init_bundle" in values["method"]:
-        values["method"]["init_bundle"] = beside(values["method"]["init_bundle"], file.parent, "method.init_bundle")
+    for key, inner in _INNER_PATHS:
+        if isinstance(values.get(key), dict) and inner in values[key]:
+            values[key][inner] = beside(values[key][inner], file.parent, f"{key}.{inner}")
     for key, value in (overrides or {}).items():
         _put(values, key, value)
     return Recipe.of(values, where=str(file))

@@ -1,0 +1,70 @@
+"""Recipe keys that keep scores honest: how the model's own preference is taken out, temperature, and when a task abstains.
+
+They are for classification; what they do stands in `recipe/caring.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ptune.data import did_you_mean
+from ptune.model import OUT_OF_SCOPE
+from ptune.readout import calibration_names
+
+__all__ = ["CARE_KEYS", "CareKeys"]
+
+
+class CareKeys(BaseModel):
+    """Keys of calibration and confidence.
+
+    Args:
+        calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
+            training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
+            `domain` (the template without a text), `none`; or {name: batch, texts: unlabelled.jsonl}.
+        temperature: whether probabilities are scaled on the validation rows after training; labels stay as they are.
+        abstain_below: highest probability under which the task says `out_of_scope` in place of a label.
+        out_of_scope: what it says then.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    calibration: Any = "prior"
+    temperature: bool = False
+    abstain_below: float | None = Field(default=None, gt=0, lt=1)
+    out_of_scope: str = Field(default=OUT_OF_SCOPE, min_length=1)
+
+    @field_validator("calibration")
+    @classmethod
+    def _calibration_is_known(cls, value: Any) -> Any:
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if name not in calibration_names():
+            raise ValueError(
+                f"{name!r} is no calibration; {did_you_mean(str(name), calibration_names(), 'see docs/recipe.md')}"
+            )
+        if isinstance(value, Mapping):
+            other = sorted(set(value) - {"name", "texts"})
+            if other:
+                raise ValueError(f"{other[0]!r} is no key of calibration; use name and texts")
+            if name in ("prior", "none") and value.get("texts") is not None:
+                raise ValueError(f"{name} takes no texts; use batch, contextual or domain")
+        return value
+
+    @model_validator(mode="after")
+    def _abstains_with_a_threshold(self) -> "CareKeys":
+        if "out_of_scope" in self.model_fields_set and self.abstain_below is None:
+            raise ValueError("out_of_scope needs abstain_below; set abstain_below: 0.6, say")
+        return self
+
+    @property
+    def calibration_name(self) -> str:
+        """The calibration's name."""
+        return self.calibration["name"] if isinstance(self.calibration, Mapping) else self.calibration
+
+    @property
+    def calibration_texts(self) -> Any:
+        """Texts or rows to calibrate by, as given; None where the calibration has its own."""
+        return self.calibration.get("texts") if isinstance(self.calibration, Mapping) else None
+
+
+CARE_KEYS = tuple(CareKeys.model_fields)
