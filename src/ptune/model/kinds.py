@@ -5,11 +5,13 @@ from ptune.errors import RecipeError
 from ptune.model.dialogue import DialogueModel
 from ptune.model.generation import GenerationModel
 from ptune.model.prompt_model import PromptModel
+from ptune.model.qa import QaModel
+from ptune.model.tagging import TagModel
 from ptune.model.task_model import TaskModel
 
 __all__ = ["KINDS", "task_class"]
 
-KINDS: dict[str, type[TaskModel]] = {one.kind: one for one in (PromptModel, GenerationModel, DialogueModel)}
+KINDS: dict[str, type[TaskModel]] = {one.kind: one for one in (PromptModel, GenerationModel, DialogueModel, TagModel, QaModel)}
 
 
 def task_class(name: str) -> type[TaskModel]:

@@ -17,7 +17,7 @@ __all__ = ["best_spans", "best_threshold"]
 def best_spans(
     start: Float[Tensor, " L"],
     end: Float[Tensor, " L"],
-    may_start: Bool[Tensor, " L"],
+    is_own: Bool[Tensor, " L"],
     *,
     max_tokens: int,
     num: int,
@@ -26,7 +26,8 @@ def best_spans(
 
     Args:
         start, end: score of each token as the first and as the last one.
-        may_start: tokens that a span may begin with.
+        is_own: tokens of which one must be in the middle of a span. Where windows overlap and each token is one window's own,
+            a span that is no longer than the overlap is then found once, in the window where more stands around it.
         max_tokens: of a span.
         num: how many to return at most.
 
@@ -38,7 +39,8 @@ def best_spans(
         return []
     steps = torch.arange(length)
     gap = steps[None] - steps[:, None]
-    is_span = (gap >= 0) & (gap < max_tokens) & may_start.cpu()[:, None]
+    middle = (steps[None] + steps[:, None]) // 2
+    is_span = (gap >= 0) & (gap < max_tokens) & is_own.cpu()[middle]
     scores = torch.where(is_span, (start[:, None] + end[None]).float().cpu(), -torch.inf).flatten()
     value, index = scores.topk(min(num, int(is_span.sum())))
     return [(at // length, at % length, one) for at, one in zip(index.tolist(), value.tolist(), strict=True)]

@@ -5,7 +5,7 @@ A key may only stand in a recipe whose `task` takes it: the kinds say so themsel
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,11 +21,21 @@ class TaskKeys(BaseModel):
     """Keys of kinds of task.
 
     Args:
-        task: the kind: classification (one label of several), generation (a text), dialogue (the next reply), ...
+        task: the kind: classification (one label of several), generation (a text), dialogue (the next reply), tagging (a tag
+            for each word), qa (a span of a text), ...
         target: the column that holds the text to write.
         references: the column that holds further right texts (a list), if there is one.
         max_new_tokens: tokens that an answer may have, its end included.
         chat_template: Jinja text, or `plain`; None takes the model's own.
+        tags: the column that holds the tags (a list); the words stand in `tokens`.
+        scheme: of the tags that are learned (IO, BIO, BIOES, BILOU, BMES); None for that of the training rows.
+        valid_tags: only tags that may follow the one in front are given out.
+        word_piece: which token of a word is read (first, last).
+        answers: the column that holds the right answers, in SQuAD's form.
+        no_answer: whether it may be said that there is no answer; None where some training row has none.
+        max_answer_tokens: of an answer that is taken from a text.
+        n_best: answers that a prediction lists.
+        doc_stride: tokens that two neighbouring windows of a long text share; None for a third of a window.
         decode: how answers are written: beams, length_penalty, stop, temperature, top_k, top_p, seed, returns.
     """
 
@@ -36,6 +46,15 @@ class TaskKeys(BaseModel):
     references: str = "references"
     max_new_tokens: int = Field(default=64, ge=1)
     chat_template: str | None = None
+    tags: str = "tags"
+    scheme: Literal["IO", "BIO", "BIOES", "BILOU", "BMES"] | None = None
+    valid_tags: bool = True
+    word_piece: Literal["first", "last"] = "first"
+    answers: str = "answers"
+    no_answer: bool | None = None
+    max_answer_tokens: int = Field(default=30, ge=1)
+    n_best: int = Field(default=5, ge=1)
+    doc_stride: int | None = Field(default=None, ge=0)
     decode: dict[str, Any] | None = None
 
 
