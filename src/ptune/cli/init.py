@@ -181,6 +181,15 @@ _KINDS_PART = """\
 # max_new_tokens: 64  # generation, dialogue: tokens that an answer may have, its end included
 # chat_template: plain  # dialogue: Jinja text, or plain; else the model's own
 # decode: {beams: 4}  # generation, dialogue: how answers are written
+# tags: tags  # tagging: the column that holds the tags; the words stand in `tokens`
+# scheme: BIO  # tagging: IO, BIO, BIOES, BILOU, BMES; else that of the training rows
+# valid_tags: true  # tagging: only tags that may follow the one in front are given out
+# word_piece: first  # tagging: which token of a word is read, first or last
+# answers: answers  # qa: the column that holds the right answers, in SQuAD's form
+# no_answer: true  # qa: whether "no answer" may be said; else where some training row has none
+# max_answer_tokens: 30  # qa: of an answer
+# n_best: 5  # qa: answers that a prediction lists
+# doc_stride: 64  # tagging, qa: tokens that two windows of a long text share; else a third of a window
 """
 
 

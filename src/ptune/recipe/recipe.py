@@ -255,7 +255,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         if not isinstance(self.labels, Verbalizer | Mapping | list):
             what = f"labels is {type(self.labels).__name__}, not a list of label names"
             raise RecipeError(what, where="labels", fix="write labels: [positive, negative]")
-        if len(self.label_names()) < 2:
+        least = 2 if self.kind.labels_are == "required" else 1
+        if len(self.label_names()) < least:
             raise RecipeError("fewer than two labels are given", where="labels", fix="write labels: [positive, negative]")
 
     def train_settings(self) -> TrainSettings:
