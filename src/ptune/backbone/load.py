@@ -53,7 +53,7 @@ def load_backbone(
     name = str(source)
     known = catalogue().get(name)
     folder = _folder(name)
-    start = text_start if text_start is not None else (known.text_start if known else None)
+    start = text_start if text_start is not None else (known.text_start or None if known else None)
     model, tokenizer = _from_pretrained(folder, name, _DTYPES[dtype])
     if name not in catalogue() and Path(name).expanduser().exists():
         name = str(Path(name).expanduser().resolve())  # a bundle must find it from any folder
