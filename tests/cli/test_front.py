@@ -10,7 +10,9 @@ import yaml
 
 from command_line import Run, write_rows
 from ptune import __version__
+from ptune.errors import RecipeError
 from ptune.recipe import Recipe, read_recipe
+from ptune.recipe.task_keys import kinds_with
 
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "pyarrow")
 LIGHT_COMMANDS = (
@@ -189,7 +191,12 @@ def test_every_optional_key_can_be_uncommented(tmp_path: Path, ptune: Run) -> No
             or name in ("head", "pool", "patience", "keep_candidates")
         ):
             continue
-        Recipe.of({**keys, **yaml.safe_load(line.removeprefix("# "))})
+        values = {**keys, **yaml.safe_load(line.removeprefix("# "))}
+        if "classification" in (kinds_with(name) or ("classification",)):
+            Recipe.of(values)
+        else:
+            with pytest.raises(RecipeError, match=f"{name} is for task: "):
+                Recipe.of(values)
 
 
 def test_init_overwrites_only_with_force(desk: Path, ptune: Run) -> None:

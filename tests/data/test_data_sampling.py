@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptune.data import Example, LabelSet, check_labels, fingerprint, hold_out, label_set, sample_shots
+from ptune.data import Example, LabelSet, check_labels, fingerprint, hold_out, label_set, sample_rows, sample_shots
 
 LABELS = LabelSet(("neg", "neutral", "pos"))
 EXAMPLES = tuple(
@@ -190,3 +190,20 @@ def test_fingerprint_ignores_place_and_field_order_but_not_row_order():
 
 PINNED = ["text 47", "text 27", "text 9", "text 1", "text 10", "text 11"]
 PINNED_DIGEST = "32a17793508d67f7b39d1da5a91106fa39b558d777bcab9f603d96fc28050c85"
+
+
+@given(COUNTS, SEEDS, st.integers(1, 9))
+def test_rows_without_classes_are_drawn_whatever_their_order(counts, seed, k):
+    rows = [Example({"text": f"{n}"}) for n in range(sum(counts) + 9)]
+    drawn = sample_rows(rows, k, seed=seed)
+    assert len(set(map(str, drawn))) == k and set(map(str, drawn)) <= set(map(str, rows))
+    assert drawn == sample_rows(rows[::-1], k, seed=seed)
+    assert set(map(str, drawn)) <= set(map(str, sample_rows(rows, k + 1, seed=seed)))
+
+
+def test_rows_without_classes_errors(fails):
+    rows = [Example({"text": "a"})] * 3
+    assert fails(sample_rows, rows, 4, seed=0) == (
+        "there are fewer rows (3) than the shots asked for (4) (lower shots to 3 or add rows)"
+    )
+    assert "nothing to learn from" in fails(sample_rows, rows, 0, seed=0)

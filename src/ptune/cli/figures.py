@@ -44,7 +44,7 @@ def _scores(facts: Mapping[str, Any]) -> list[str]:
     if judged is None or "tuned" not in facts:
         return ["judged on           none: the recipe has neither test nor validation rows"]
     tuned = facts["tuned"]
-    is_share = "score" not in tuned  # a classification's accuracy, which has an interval
+    is_share = tuned.get("metric", "accuracy") == "accuracy"  # which has an interval
     what = "95 % interval in brackets" if is_share else tuned["metric"].replace("_", " ")
     lines = [f"judged on           {judged}, {tuned['num_rows']} rows ({what})"]
     for title, key in (("zero-shot", "zero_shot"), ("  prior corrected", "prior_corrected"), ("tuned", "tuned")):

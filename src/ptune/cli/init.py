@@ -175,7 +175,10 @@ seed: 0
 
 _KINDS_PART = """\
 # -- other kinds of task than classification (docs/tasks.md), and the keys that are theirs
-# task: classification
+# task: classification  # or choice
+# choices: choices  # choice: the column with each row's choices, a list
+# answer: answer  # choice: the column with the right one's number, from 0
+# gap: "#idiom#"  # choice: what marks the answer slot in the text itself, in place of {mask}
 # target: target  # generation: the column that holds the text to write
 # references: references  # generation: a column with further right texts, if there is one
 # max_new_tokens: 64  # generation, dialogue: tokens that an answer may have, its end included

@@ -78,14 +78,15 @@ def _card_lines(card: Mapping[str, Any], bundle: Path) -> list[str]:
 
 
 def _token_lines(inspection: "Inspection") -> list[str]:
+    metric = inspection.metric.replace("_", " ")
     lines = [f"prompt              {inspection.drawing!r}"]
     if inspection.accuracy is not None:
-        lines.append(f"accuracy            {inspection.accuracy:.3f} on the rows given")
+        lines.append(f"{metric:<20}{inspection.accuracy:.3f} on the rows given")
     if not inspection.tokens:
         return [*lines, "nothing is learned in this prompt"]
     has_drops = inspection.accuracy is not None
     rows = [
-        ["token", "nearest words (similarity)", "norm", "of a usual one", *(["accuracy lost without"] if has_drops else [])]
+        ["token", "nearest words (similarity)", "norm", "of a usual one", *([f"{metric} lost without"] if has_drops else [])]
     ]
     for token in inspection.tokens:
         nearest = ", ".join(f"{word.strip() or repr(word)} ({value:.2f})" for word, value in token.nearest)

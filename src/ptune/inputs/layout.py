@@ -63,10 +63,14 @@ class _Row:
 
 @dataclass
 class _Plan:
-    """Reads in the making: `at` are the places, `items` are (place, token, cell)."""
+    """Reads in the making: `at` are the places, `items` are (place, token, cell); an example has `width` cells."""
 
+    width: int = 1
     at: list[tuple[int, int]] = field(default_factory=list)
     items: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def cell(self, example: int, word: int) -> int:
+        return example * self.width + word
 
     def place(self, row: int, position: int) -> int:
         self.at.append((row, position))
@@ -94,7 +98,7 @@ def lead_length(rows: Sequence[Encoded]) -> int:
 
 def lay_out_words(
     rows: Sequence[Encoded],
-    answers: AnswerWords,
+    answers: AnswerWords | Sequence[AnswerWords],
     tokens: Tokens,
     *,
     labels: Sequence[int],
@@ -109,7 +113,7 @@ def lay_out_words(
 
     Args:
         rows: B encoded examples, each with a slot.
-        answers: the words.
+        answers: the words; or each row's own, whose cells are then counted by the most words that a row has.
         tokens: the backbone's tokenizer (its kind decides the layout).
         labels: B class numbers, -1 where unknown.
         index: the examples' numbers in the prepared set.
@@ -122,25 +126,29 @@ def lay_out_words(
     Returns:
         The batch; its reads hold plain columns where every word is one token and nothing follows it.
     """
-    live, plan, decoder = [], _Plan(), None
+    shared = answers if isinstance(answers, AnswerWords) else None
+    each = [answers] * len(rows) if isinstance(answers, AnswerWords) else list(answers)
+    width = max(map(len, each))
+    live, decoder = [], None
+    plan = _Plan(width)
+    columns = shared is not None and shared.single
     if tokens.kind == "decoder":
-        columns = answers.single and all(encoded.slot == len(encoded) for encoded in rows)
+        columns = columns and all(encoded.slot == len(encoded) for encoded in rows)
         for example, encoded in enumerate(rows):
-            live.append(_causal_row(encoded, example, answers, plan, columns=columns, first=skip[example] if skip else 0))
+            first = skip[example] if skip else 0
+            live.append(_causal_row(encoded, example, each[example], plan, columns=columns, first=first))
     elif tokens.kind == "encoder":
-        columns = answers.single
         for example, encoded in enumerate(rows):
-            _masked_rows(encoded, example, answers, tokens, plan, live, order=order, columns=columns)
+            _masked_rows(encoded, example, each[example], tokens, plan, live, order=order, columns=columns)
     else:
-        columns = answers.single
         decoder = _DecoderPlan(tokens.decoder_ids)
         for example, encoded in enumerate(rows):
             live.append(slotted_row(encoded, tokens.slot_ids, example))
-            decoder.add_words(example, answers, plan, columns=columns)
+            decoder.add_words(example, each[example], plan, columns=columns)
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     return Batch(
         live=stacked,
-        reads=_reads(plan, answers if columns else None, None if decoder else offsets),
+        reads=_reads(plan, shared if columns else None, None if decoder else offsets),
         num_examples=len(rows),
         row_example=torch.tensor([row.example for row in live]),
         labels=torch.tensor(list(labels)),
@@ -259,7 +267,7 @@ def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: _Pla
             if soft < 0:  # a learned token has no probability of its own
                 if at not in place_of:
                     place_of[at] = plan.place(example, at)
-                plan.items.append((place_of[at], token, example * len(answers) + word))
+                plan.items.append((place_of[at], token, plan.cell(example, word)))
             if number == len(path) - 1:
                 break
             key = ids[: number + 1] if number < len(ids) - 1 else (*ids, -1, word, number)
@@ -300,7 +308,7 @@ def _masked_rows(
     for word, ids in enumerate(answers.ids):
         for at, token in enumerate(ids):
             known = ids[:at] if order == "chain" else ()
-            plan.items.append((place(len(ids), known, at), token, example * len(answers) + word))
+            plan.items.append((place(len(ids), known, at), token, plan.cell(example, word)))
 
 
 def slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> _Row:
@@ -332,7 +340,7 @@ class _DecoderPlan:
         if columns:
             return
         for word, ids in enumerate(answers.ids):
-            cell = example * len(answers) + word
+            cell = plan.cell(example, word)
             plan.items.append((first_place, ids[0], cell))
             if len(ids) > 1:
                 row = self._add((*self.prefix, *ids[:-1]), example)

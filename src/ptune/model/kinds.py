@@ -2,6 +2,7 @@
 
 from ptune.data import did_you_mean
 from ptune.errors import RecipeError
+from ptune.model.choice_model import ChoiceModel
 from ptune.model.dialogue import DialogueModel
 from ptune.model.generation import GenerationModel
 from ptune.model.prompt_model import PromptModel
@@ -11,7 +12,15 @@ from ptune.model.task_model import TaskModel
 
 __all__ = ["KINDS", "task_class"]
 
-KINDS: dict[str, type[TaskModel]] = {one.kind: one for one in (PromptModel, GenerationModel, DialogueModel, TagModel, QaModel)}
+_ALL: tuple[type[TaskModel], ...] = (
+    PromptModel,
+    ChoiceModel,
+    GenerationModel,
+    DialogueModel,
+    TagModel,
+    QaModel,
+)
+KINDS: dict[str, type[TaskModel]] = {one.kind: one for one in _ALL}
 
 
 def task_class(name: str) -> type[TaskModel]:

@@ -346,7 +346,7 @@ class LabelModel(TaskModel, ABC):
             backbone,
             template,
             LabelSet(tuple(settings["labels"])),
-            verbalizer=None if words is None else _verbalizer(words),
+            verbalizer=None if words is None else Verbalizer.from_dict(words),
             pool=settings["pool"],
             fill=settings["fill"],
             form=HeadForm.parse(settings["form"]) if "form" in settings else None,
@@ -382,9 +382,3 @@ class LabelModel(TaskModel, ABC):
             fill=self.fill,
             columns=self.columns,
         )
-
-
-def _verbalizer(kept: Mapping[str, Any]) -> Verbalizer:
-    words = {name: tuple(listed) for name, listed in kept["words"].items()}
-    weights = {name: tuple(listed) for name, listed in kept["weights"].items()} if kept["weights"] else None
-    return Verbalizer(words, weights, kept["aggregate"], kept["length"], kept["terminator"])

@@ -1,6 +1,7 @@
 """What a task's model is put together from: limits, where learned rows may start, rows as tokens, checks of a template."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from ptune.prompt import (
     vary,
 )
 from ptune.readout import Verbalizer
-from ptune.template import Template
+from ptune.template import Segments, Template, open_gap
 
 __all__ = [
     "Tune",
@@ -33,6 +34,7 @@ __all__ = [
     "encode_example",
     "ensemble_scores",
     "init_sources",
+    "row_segments",
 ]
 
 Tune = Literal["frozen", "lm", "lm-head", "task-head"]
@@ -194,23 +196,53 @@ def encode_example(
     max_length: int,
     num_answer_tokens: int,
     lead: int,
+    gap: str | None = None,
+    choice: str | None = None,
 ) -> Encoded:
     """One row as tokens; an error names the row.
+
+    Args:
+        example: the row.
+        template, layout, tokens: what it is written with.
+        max_length: tokens that it may have, `num_answer_tokens` of them for the answer.
+        num_answer_tokens: see `encode`.
+        lead: how many template nodes stand in front of the text's start token.
+        gap: what marks the answer slot in the row's own text, None where the template has it.
+        choice: the text for `{choice}`.
 
     Raises:
         TemplateError: a missing field, or too long.
     """
-    try:
+    with _naming(example):
         return encode(
-            template.render(example.fields),
+            row_segments(example, template, gap=gap, choice=choice),
             tokens,
             layout,
             max_length=max_length,
             num_answer_tokens=num_answer_tokens,
             lead=lead,
         )
+
+
+def row_segments(example: Example, template: Template, *, gap: str | None = None, choice: str | None = None) -> Segments:
+    """One row rendered, with the answer slot at its gap where there is one.
+
+    Raises:
+        TemplateError: a missing field, or no gap; the message names the row.
+    """
+    with _naming(example):
+        segments = template.render(example.fields, choice=choice)
+        return segments if gap is None else open_gap(segments, gap)
+
+
+@contextmanager
+def _naming(example: Example) -> Iterator[None]:
+    """An error in reading a row names it, once."""
+    try:
+        yield
     except TemplateError as error:
-        where = ", ".join(filter(None, (example.where, error.where)))
+        places = [example.where] if example.where and not (error.where or "").startswith(example.where) else []
+        where = ", ".join([*places, *([error.where] if error.where else [])])
         raise TemplateError(error.what, where=where, fix=error.fix) from None
 
 

@@ -39,6 +39,7 @@ class BatchedRows(nn.Module, ABC):
     max_length: int
     tune: Tune
     prompt: PromptMethod
+    gap: str | None = None  # what marks the answer slot in a row's own text, where the template has none
     num_candidates: int
     has_candidates: bool
     _leads: LeadContexts
@@ -68,8 +69,13 @@ class BatchedRows(nn.Module, ABC):
         self.check_keep()
         return KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
 
-    def encode(self, example: Example) -> Encoded:
+    def encode(self, example: Example, *, num_answer_tokens: int | None = None, choice: str | None = None) -> Encoded:
         """One row as tokens.
+
+        Args:
+            example: the row.
+            num_answer_tokens: room for its answer, where that differs from row to row.
+            choice: the text for `{choice}` in the template.
 
         Raises:
             TemplateError: a missing field, or too long; the message names the row.
@@ -81,8 +87,10 @@ class BatchedRows(nn.Module, ABC):
             self.layout,
             self.backbone.tokens,
             max_length=self.max_length,
-            num_answer_tokens=self.num_answer_tokens,
+            num_answer_tokens=self.num_answer_tokens if num_answer_tokens is None else num_answer_tokens,
             lead=entry.num_lead(self.method),
+            gap=self.gap,
+            choice=choice,
         )
         deep_from = entry.deep_from(self.method, encoded)
         return encoded if deep_from is None else replace(encoded, deep_from=deep_from)

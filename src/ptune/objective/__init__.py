@@ -5,6 +5,7 @@ Each kind of task has its report: a frozen dataclass with the name of its main f
 """
 
 from ptune.objective.abstain import Abstention, abstention
+from ptune.objective.choice import ChoiceReport, choice_report
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
 from ptune.objective.loss import classification_loss
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
@@ -16,6 +17,7 @@ from ptune.objective.texts import TextReport, check_text_metrics, text_report, t
 
 __all__ = [
     "Abstention",
+    "ChoiceReport",
     "ClassFigures",
     "MultiLabelReport",
     "OrdinalReport",
@@ -29,6 +31,7 @@ __all__ = [
     "abstention",
     "answer_scores",
     "check_text_metrics",
+    "choice_report",
     "classification_loss",
     "label_set_report",
     "ordinal_report",

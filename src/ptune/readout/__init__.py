@@ -11,11 +11,12 @@ from ptune.readout.calibrate import (
     domain_prior,
     log_prior,
 )
+from ptune.readout.choices import choice_scores, choice_words, split_scores
 from ptune.readout.head import HEAD_RATE, LinearHead
 from ptune.readout.model_head import HeadForm, ModelHead, form_of
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
 from ptune.readout.tag_path import best_tags
-from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer
+from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer, left_text
 
 __all__ = [
     "CONTENT_FREE",
@@ -33,11 +34,15 @@ __all__ = [
     "best_temperature",
     "best_threshold",
     "calibration_names",
+    "choice_scores",
+    "choice_words",
     "contextual_prior",
     "domain_prior",
     "form_of",
     "item_log_probabilities",
+    "left_text",
     "log_prior",
     "pet_scores",
+    "split_scores",
     "word_scores",
 ]

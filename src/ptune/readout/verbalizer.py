@@ -20,7 +20,7 @@ from ptune.errors import VerbalizerError
 from ptune.inputs import AnswerWords, Tokens
 from ptune.template import Template
 
-__all__ = ["Aggregate", "LengthRule", "Verbalizer"]
+__all__ = ["Aggregate", "LengthRule", "Verbalizer", "left_text"]
 
 Aggregate = Literal["mean", "logsumexp", "max"]
 LengthRule = Literal["auto", "sum", "mean"]
@@ -87,6 +87,13 @@ class Verbalizer:
             weights[name] = _normalised(name, given) if isinstance(given, Mapping) else (1 / len(listed),) * len(listed)
         return cls(words, weights, aggregate, length, terminator)
 
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> "Verbalizer":
+        """The reverse of `dataclasses.asdict`, from JSON."""
+        words = {name: tuple(listed) for name, listed in kept["words"].items()}
+        weights = {name: tuple(listed) for name, listed in kept["weights"].items()} if kept["weights"] else None
+        return cls(words, weights, kept["aggregate"], kept["length"], kept["terminator"])
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Label names in order."""
@@ -99,7 +106,7 @@ class Verbalizer:
             VerbalizerError: a word is unknown to the tokenizer, two words have the same tokens, or one begins another.
         """
         texts, ids, label = [], [], []
-        left = _left_text(template)
+        left = left_text(template)
         for number, name in enumerate(self.labels):
             for word in self.words[name]:
                 text = template.word_prefix(word) + word
@@ -168,7 +175,7 @@ def _normalised(name: str, given: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in given.values())
 
 
-def _left_text(template: Template) -> str:
+def left_text(template: Template) -> str:
     """The last hard character left of the answer, so that a word is tokenised as a continuation."""
     from ptune.template import Text
 

@@ -97,6 +97,8 @@ def run(
     validation = _prepare_validation(model, recipe, rows, splits.validation)
     judged = splits.test or splits.validation
     zero = model.zero_shot(splits.train, judged) if judged else {}
+    if judged and not zero:
+        model.prepare(judged)  # a row that cannot be read is found before training
     if zero:
         say(_zero_shot_line(zero))
     calibrate(model, recipe, rows, own_texts)
@@ -163,7 +165,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
     """The recipe's model on a loaded backbone: the common keys, and those that its kind of task takes."""
     method = parse_method(recipe.method)
     derived: dict[str, Callable[[], Any]] = {
-        "labels": lambda: recipe.verbalizer() if recipe.has_label_words else recipe.label_names(),
+        "labels": lambda: recipe.verbalizer() if recipe.has_label_words and recipe.labels else recipe.label_names(),
         "pool": lambda: _pool(recipe, backbone) if recipe.head else None,
         "class_weights": lambda: _class_weights(recipe, splits.train),
         "examples": lambda: splits.train,

@@ -21,8 +21,11 @@ class TaskKeys(BaseModel):
     """Keys of kinds of task.
 
     Args:
-        task: the kind: classification (one label of several), generation (a text), dialogue (the next reply), tagging (a tag
-            for each word), qa (a span of a text), ...
+        task: the kind: classification (one label of several), choice (one of a row's own choices), generation (a text),
+            dialogue (the next reply), tagging (a tag for each word), qa (a span of a text), ...
+        choices: choice: the column with the choices, a list.
+        answer: choice: the column with the right one's number, from 0, or its text.
+        gap: choice: what marks the answer slot in the text itself, such as `#idiom#`; the template then has no {mask}.
         target: the column that holds the text to write.
         references: the column that holds further right texts (a list), if there is one.
         max_new_tokens: tokens that an answer may have, its end included.
@@ -42,6 +45,9 @@ class TaskKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = "classification"
+    choices: str = "choices"
+    answer: str = "answer"
+    gap: str | None = Field(default=None, min_length=1)
     target: str = "target"
     references: str = "references"
     max_new_tokens: int = Field(default=64, ge=1)

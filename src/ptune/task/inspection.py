@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ptune.data import Example
-from ptune.model import check_judged, judge_scores
+from ptune.model import PromptModel, check_judged, judge_scores
 from ptune.prompt import StoredPrompt
-from ptune.task.task import Task, as_classifier
+from ptune.task.task import Task
 from ptune.template import Soft, Template
 
 __all__ = ["Inspection", "LearnedToken", "inspect_task"]
@@ -31,7 +31,7 @@ class LearnedToken:
         row: its number; of an ensemble, counted over all its prompts.
         nearest: (word, cosine similarity), best first.
         norm: length of the row; `relative_norm` compares it with a usual embedding's.
-        drop: accuracy lost without it, None where no examples were given.
+        drop: how much of the kind's main figure is lost without it, None where no examples were given.
     """
 
     row: int
@@ -48,12 +48,14 @@ class Inspection:
     Args:
         drawing: the template with each learned token as its number and nearest word; of an ensemble, its first prompt.
         tokens: the learned rows.
-        accuracy: with the whole prompt, on the examples given.
+        accuracy: the kind's main figure with the whole prompt, on the examples given.
+        metric: name of that figure.
     """
 
     drawing: str
     tokens: tuple[LearnedToken, ...]
     accuracy: float | None = None
+    metric: str = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -68,15 +70,15 @@ def inspect_task(task: Task, examples: Sequence[Example] = ()) -> Inspection:
         examples: labelled rows on which to measure what each learned token is worth.
 
     Raises:
-        DataError: an example without a label, or with one that the task does not have.
-        TrainError: the task is no classification.
+        DataError: an example without its answer, or with a label that the task does not have.
     """
-    model = as_classifier(task)
-    check_judged(examples, model.labels)
+    model = task.model
+    if isinstance(model, PromptModel):
+        check_judged(examples, model.labels)
     with torch.no_grad():
         stored = model.prompt().rows
     if stored is None:
-        return Inspection(str(model.template), (), task.judge(examples).accuracy if examples else None)
+        return Inspection(str(model.template), (), task.judge(examples).score if examples else None, model.metric)
     rows = stored.flatten(0, -2)
     nearest = _nearest_words(task, rows)
     usual = model.backbone.spec.embedding_rms * model.backbone.spec.embedding_size**0.5
@@ -84,7 +86,7 @@ def inspect_task(task: Task, examples: Sequence[Example] = ()) -> Inspection:
     tokens = tuple(
         LearnedToken(i, nearest[i], rows[i].norm().item(), rows[i].norm().item() / usual, drops[i]) for i in range(len(rows))
     )
-    return Inspection(_drawing(model.template, model.layout.rows_of_node, nearest), tokens, accuracy)
+    return Inspection(_drawing(model.template, model.layout.rows_of_node, nearest), tokens, accuracy, model.metric)
 
 
 def _nearest_words(task: Task, rows: Tensor) -> list[tuple[tuple[str, float], ...]]:
@@ -107,18 +109,23 @@ def _nearest_words(task: Task, rows: Tensor) -> list[tuple[tuple[str, float], ..
 
 
 def _drops(task: Task, stored: Tensor, examples: Sequence[Example]) -> tuple[float, list[float | None]]:
-    model = as_classifier(task)
-    whole = model.prompt
+    model, whole = task.model, task.model.prompt
     prepared = model.prepare(examples, keep_context=not model.why_not_keep())
+
+    def figure() -> float:
+        if isinstance(model, PromptModel):
+            return judge_scores(model, examples, model.scores(prepared)).accuracy
+        return model.judge(examples).score
+
     mean = model.backbone.embed(torch.tensor(model.backbone.tokens.frequent_words())).float().mean(0)
-    accuracy = judge_scores(model, examples, model.scores(prepared)).accuracy
+    accuracy = figure()
     drops: list[float | None] = []
     try:
         for number in range(len(stored.flatten(0, -2))):
             changed = stored.clone()
             changed.view(-1, stored.shape[-1])[number] = mean.to(stored)
             model.prompt = StoredPrompt(changed)
-            drops.append(accuracy - judge_scores(model, examples, model.scores(prepared)).accuracy)
+            drops.append(accuracy - figure())
     finally:
         model.prompt = whole
     return accuracy, drops

@@ -6,6 +6,7 @@
 """
 
 from ptune.template.checks import Finding, check_template
+from ptune.template.gap import open_gap
 from ptune.template.library import Entry, resolve, template, templates
 from ptune.template.nodes import (
     Choice,
@@ -53,6 +54,7 @@ __all__ = [
     "check_template",
     "dominant_script",
     "leading_space",
+    "open_gap",
     "resolve",
     "template",
     "templates",
