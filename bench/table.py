@@ -9,6 +9,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from table_deep import deep_table
+
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: written by bench/table.py -->", "<!-- end of results -->"
 ROWS = [
@@ -86,7 +88,8 @@ def table(readme: str) -> str:
         cells = [data, model, method, str(run["train_rows"]), *figures, trained, f"{run['trained_parameters']:,}"]
         one_core = " ¹" if ", 1 threads" in content["machine"] else ""
         lines.append("| " + " | ".join([*cells, f"{mean['train_seconds']:.0f} s{one_core}"]) + " |")
-    return "\n".join([*lines, "", speed(readme)])
+    more = deep_table(readme)
+    return "\n".join([*lines, *([more] if more else []), "", speed(readme)])
 
 
 def main() -> int:
