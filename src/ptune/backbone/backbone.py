@@ -7,7 +7,7 @@ token embeddings. The model is put into eval mode and frozen; nothing is stored 
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptune.backbone.attention import IMPLEMENTATION, register
+from ptune.backbone.checkpointing import set_checkpointing
 from ptune.backbone.identify import can_set_attention, fingerprint, kind_of, position_offset
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
 from ptune.backbone.plan import AttentionPlan, CrossPlan, Record, Seen
@@ -332,28 +333,13 @@ class Backbone:
         return list(stacks[0]) if stacks else []
 
     def checkpoint(self, enabled: bool) -> None:
-        """Recomputes each layer in the backward pass to save memory.
-
-        transformers ignores checkpointing in eval mode, so the layers' own flags are set (not their children's, where dropout
-        lives), and the dropout numbers that such a layer itself holds are set to 0. The model's own switch is left alone: it
-        would also ask for gradients of the embeddings, which nothing here learns.
+        """Recomputes each layer in the backward pass to save memory (see `checkpointing`).
 
         Raises:
             BackboneError: the architecture has no checkpointing layers.
         """
-        from torch.utils.checkpoint import checkpoint
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        layers: list[Any] = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
-        if enabled and not (layers and self.model.supports_gradient_checkpointing):
-            raise BackboneError(f"{self.spec.architecture} has no gradient checkpointing", fix="set checkpointing: false")
+        set_checkpointing(self.model, self.spec.architecture, enabled)
         self._is_checkpointing = enabled
-        for layer in layers:
-            layer.gradient_checkpointing = layer.training = enabled
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-            for name in ("dropout", "activation_dropout", "attention_dropout"):
-                if isinstance(getattr(layer, name, None), float):
-                    setattr(layer, name, 0.0)
 
     def _use_own_attention(self) -> None:
         """Models that do without SDPA have attention of their own kind (soft caps, sinks), which must stay theirs."""
