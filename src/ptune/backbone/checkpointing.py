@@ -1,8 +1,8 @@
 """Gradient checkpointing of a frozen model: each layer computed again in the backward pass, to save memory.
 
-transformers ignores checkpointing in eval mode, so the layers' own flags are set (not their children's, where dropout lives), and
-the dropout numbers that such a layer itself holds are set to 0. The model's own switch is left alone: it would also ask for
-gradients of the embeddings, which nothing here learns.
+transformers ignores checkpointing in eval mode, so the layers' own flags are set (not their children's, where dropout lives),
+and the dropout numbers that such a layer itself holds are set to 0. The model's own switch is left alone: it would also ask
+for gradients of the embeddings, which nothing here learns.
 """
 
 from functools import partial
