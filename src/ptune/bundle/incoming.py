@@ -17,18 +17,13 @@ from ptune.backbone import Backbone, BackboneLike, load_backbone
 from ptune.bundle.bundle import FORMAT, Bundle
 from ptune.bundle.convert import model_of
 from ptune.bundle.deep_exchange import deep_differences, deep_of_flat
-from ptune.bundle.heads import ForeignHead, foreign_head
+from ptune.bundle.foreign_task import Wanted, kind_of_head, task_on
+from ptune.bundle.heads import HEAD_KINDS, foreign_head
 from ptune.bundle.peft_format import ADAPTER_CONFIG, PeftAdapter, read_peft
 from ptune.bundle.prefix_checkpoint import CHECKPOINT_FILES, PrefixCheckpoint, read_prefix_checkpoint
 from ptune.bundle.prompt_card import PROMPT_CARD, PromptCard, read_prompt_card
-from ptune.bundle.prompt_tensors import stored_prompt
-from ptune.data import LabelSet
 from ptune.errors import BundleError, notice
-from ptune.inputs import PoolKind, soft_layout
-from ptune.model import PromptModel, TaskModel
-from ptune.prompt import parse_method, registration
-from ptune.readout import Verbalizer
-from ptune.template import Template
+from ptune.model import TaskModel
 
 __all__ = ["Imported", "import_prompt"]
 
@@ -52,6 +47,7 @@ def import_prompt(
     source: str | Path,
     *,
     backbone: BackboneLike | None = None,
+    task: str | None = None,
     template: str | None = None,
     labels: Mapping[str, Any] | Sequence[str] | None = None,
     task_id: int | None = None,
@@ -62,45 +58,37 @@ def import_prompt(
     Args:
         source: folder of an adapter, or a checkpoint with a prefix encoder.
         backbone: loaded, or its name; None takes the name in the file.
-        template: the words around the text; None takes those of `prompt_card.json`.
-        labels: label words by label; names of the classes where a head comes along (else they are numbered); None likewise.
+        task: kind of task; None takes the one that the file's head is for, else classification.
+        template: the words around the text; None takes those of `prompt_card.json`, or the kind's own.
+        labels: label words by label; names of a head's classes, tags say, in its order; None likewise.
         task_id: which task of a multitask prompt.
         max_length: tokens of a whole row, None as for any task.
 
     Raises:
-        BundleError: nothing to read there, another backbone's prompt, or no template and no card.
+        BundleError: nothing to read there, another backbone's prompt, or something missing that no card holds.
     """
     path = Path(source).expanduser()
     adapter, checkpoint = _read(path)
     card = read_prompt_card(path) if adapter is not None else None
-    if card is not None and (template is not None or labels is not None):
-        notice(f"{PROMPT_CARD} is left aside, because a template or labels are given")
+    if card is not None and any(value is not None for value in (task, template, labels)):
+        notice(f"{PROMPT_CARD} is left aside, because a task, a template or labels are given")
         card = None
     if adapter is not None and card is not None:
         return _from_card(adapter, card, backbone, path)
-    given = adapter.head if adapter is not None else checkpoint.head if checkpoint is not None else {}
-    has_head = bool(given) and not isinstance(labels, Mapping)
-    _check_given(path, template, labels, has_head=has_head)
     named = backbone if backbone is not None else (adapter.base_model if adapter else None)
+    weights = adapter.head if adapter is not None else checkpoint.head if checkpoint is not None else {}
+    kind = task or (None if isinstance(labels, Mapping) else kind_of_head(adapter, checkpoint)) or "classification"
+    wanted = Wanted(
+        kind, template, labels, has_head=kind in HEAD_KINDS.values() and bool(weights) and not isinstance(labels, Mapping)
+    )
+    wanted.check(path)
     if named is None:
         raise BundleError(f"{path} does not say which model it belongs to", where="import", fix="give --backbone")
     loaded = load_backbone(named)
     tensors, method, what = _prompt(adapter, checkpoint, loaded, task_id)
-    head = foreign_head(given, loaded, checkpoint.pooler if checkpoint else None) if has_head else None
-    model = _model(loaded, tensors, method, template or "{text}", labels, head, max_length)
+    head = foreign_head(weights, loaded, kind, checkpoint.pooler if checkpoint else None) if wanted.has_head else None
+    model = task_on(loaded, tensors, method, wanted, head, max_length)
     return Imported(model, {"imported": {"from": what, "path": str(path.resolve())}}, what)
-
-
-def _check_given(path: Path, template: str | None, labels: Any, *, has_head: bool) -> None:
-    """Whether what the file lacks is given: with a head nothing has to be, since it reads the plain text."""
-    if has_head or (template is not None and isinstance(labels, Mapping)):
-        return
-    lacks = "template" if template is None else "label words"
-    raise BundleError(
-        f"{path} holds a prompt alone, without the {lacks} that it needs",
-        where="import",
-        fix="write --template '{text} It was{mask}' --labels positive=great --labels negative=terrible",
-    )
 
 
 def _read(path: Path) -> tuple[PeftAdapter | None, PrefixCheckpoint | None]:
@@ -120,7 +108,7 @@ def _from_card(adapter: PeftAdapter, card: PromptCard, backbone: BackboneLike | 
     loaded = load_backbone(backbone or kept["name"], text_start=kept["text_start"])
     tensors: dict[str, Tensor] = dict(adapter.own)
     if adapter.head:
-        state = foreign_head(adapter.head, loaded).state
+        state = foreign_head(adapter.head, loaded, card.card["task"].get("kind", "classification")).state
         tensors |= {f"head.{name}": value for name, value in state.items()}
     if adapter.is_deep:
         deep = deep_of_flat(adapter.tensors["prompt_embeddings"], loaded, where=str(path))
@@ -170,43 +158,3 @@ def _deep(flat: Tensor, backbone: Backbone, name: str) -> tuple[dict[str, Tensor
         notice(f"scores may differ from those that it was trained with: ptune has {difference.what}")
     method = {"name": name, "num_tokens": len(flat), "places": tuple(deep)}
     return {f"deep.{place}": both for place, both in deep.items()}, method
-
-
-def _model(
-    backbone: Backbone,
-    tensors: Mapping[str, Tensor],
-    method: Mapping[str, Any],
-    template: str,
-    labels: Mapping[str, Any] | Sequence[str] | None,
-    head: ForeignHead | None,
-    max_length: int | None,
-) -> PromptModel:
-    config = parse_method(method)
-    complete = registration(config).template(config, Template.parse(template))
-    verbalizer = Verbalizer.parse(labels) if isinstance(labels, Mapping) and head is None else None
-    names = verbalizer.labels if verbalizer else tuple(labels or map(str, range(head.num_classes if head else 0)))
-    if head is not None and len(names) != head.num_classes:
-        what = f"{len(names)} labels are given, and the head has {head.num_classes} classes"
-        raise BundleError(what, where="--labels", fix="name each class, in the head's order")
-    model = PromptModel(
-        backbone,
-        complete,
-        LabelSet(names),
-        verbalizer=verbalizer,
-        pool=None if head is None else _pool(backbone, tensors),
-        form=None if head is None else head.form,
-        method=config,
-        layout=soft_layout(complete, backbone.tokens),
-        start=stored_prompt(tensors, backbone, moves_text=getattr(config, "moves_text", True)),
-        max_length=max_length,
-    )
-    if head is not None and model.head is not None:
-        model.head.load_state_dict(dict(head.state))
-    return model.requires_grad_(False)
-
-
-def _pool(backbone: Backbone, tensors: Mapping[str, Tensor]) -> PoolKind:
-    """What a head was trained to read: with rows in front, an encoder's first place is a learned token (in PEFT)."""
-    if backbone.kind == "decoder":
-        return "last"
-    return "first" if "rows" in tensors else "cls"

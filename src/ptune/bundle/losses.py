@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ptune.errors import BundleError
 from ptune.model import TaskModel
+from ptune.template import Sep
 
-__all__ = ["Exported", "Loss", "base_name", "learned_rows", "prompt_losses", "refuse_changes"]
+__all__ = ["Exported", "Loss", "base_name", "has_segments", "learned_rows", "prompt_losses", "refuse_changes"]
 
 
 @dataclass(frozen=True)
@@ -104,3 +105,9 @@ def base_name(model: TaskModel) -> str:
     """The model's folder or hub id, by which other tools find it."""
     path = getattr(model.backbone.model.config, "_name_or_path", "")
     return str(path) if path else model.backbone.spec.name
+
+
+def has_segments(model: TaskModel) -> bool:
+    """Whether a text's segment ids change behind a separator of the template, as BERT's do."""
+    takes_types = model.backbone.kind == "encoder" and getattr(model.backbone.model.config, "type_vocab_size", 0) > 1
+    return takes_types and any(isinstance(node, Sep) for node in model.template.nodes)

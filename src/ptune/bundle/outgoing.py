@@ -16,8 +16,8 @@ import torch
 from ptune.bundle.convert import bundle_of
 from ptune.bundle.deep_exchange import TASK_TYPES, deep_adapter
 from ptune.bundle.front import Front, front_of, why_no_front
-from ptune.bundle.heads import head_tensors
-from ptune.bundle.losses import Exported, Loss, base_name, learned_rows, prompt_losses, refuse_changes
+from ptune.bundle.heads import head_tensors, task_type_of
+from ptune.bundle.losses import Exported, Loss, base_name, has_segments, learned_rows, prompt_losses, refuse_changes
 from ptune.bundle.peft_format import ADAPTER_CONFIG, PeftAdapter
 from ptune.bundle.prompt_card import PROMPT_CARD, PromptCard, check_folder
 from ptune.model import TaskModel
@@ -56,38 +56,58 @@ def export_peft(
 def _adapter(model: TaskModel, facts: Mapping[str, Any]) -> tuple[PeftAdapter, PromptCard, list[Loss]]:
     with torch.no_grad():
         state = model.prompt()
-    head = head_tensors(model)
+    task_type = task_type_of(model)
     front = None if state.prefixes else _front(model)
     if front is None:
         adapter, losses = deep_adapter(model, state)
         losses.insert(0, Loss(f"the template: write texts as {str(model.template)!r} yourself"))
     else:
         adapter, losses = _soft_adapter(model, front), _placement_losses(model, front)
-    if model.backbone.kind == "encoder" and head is None:
+    if task_type is not None:
+        losses += _head_losses(model, front)
+    elif model.backbone.kind == "encoder":
         where = "load it on AutoModel" if front is None else "its result begins with the virtual tokens"
         losses.append(Loss(f"a masked-language-model task, which PEFT does not know: {where}"))
-    if head is not None and not _reads_as_peft(model, front):
-        losses.append(Loss(f"a head on another place (pool: {getattr(model, 'pool', None)}) than PEFT's result has it", True))
-    losses += prompt_losses(model, holds_head=head is not None)
-    task_type = adapter.task_type if head is None else "SEQ_CLS"
-    tensors = {f"base_model.{name}": value for name, value in (head or {}).items()}
-    tensors |= {
-        f"ptune.{name}": value for name, value in model.tensors().items() if head is None or not name.startswith("head.")
-    }
+    losses += prompt_losses(model, holds_head=task_type is not None)
+    head = head_tensors(model)
+    own = {name: value for name, value in model.tensors().items() if not (head and name.startswith("head."))}
+    tensors = {f"base_model.{name}": value for name, value in head.items()}
+    tensors |= {f"ptune.{name}": value for name, value in own.items()}
     config = dict(adapter.config)
-    if head is not None and any("pooler" in name for name in head):
+    if any("pooler" in name for name in head):
         config["modules_to_save"] = ["pooler", "classifier", "score"]
-    adapter = replace(adapter, task_type=task_type, tensors={**adapter.tensors, **tensors}, config=config)
+    tensors |= adapter.tensors
+    adapter = replace(adapter, task_type=task_type or adapter.task_type, tensors=tensors, config=config)
     return adapter, PromptCard(bundle_of(model, facts).card, front.learned if front else ()), losses
+
+
+def _head_losses(model: TaskModel, front: Front | None) -> list[Loss]:
+    """What PEFT does not know of a head's classes, and where it would read something else."""
+    losses = []
+    names = getattr(model, "tags", model.label_names)
+    if names:
+        listed = ", ".join(f"{number}: {name}" for number, name in enumerate(names))
+        losses.append(Loss(f"the names of the classes ({listed})"))
+    if model.kind not in ("tagging", "qa") and not _reads_as_peft(model, front):
+        losses.append(Loss(f"a head on another place (pool: {_pool(model)}) than PEFT's result has it", True))
+    if model.kind == "qa" and has_segments(model):
+        losses.append(Loss("segment ids, which PEFT's question answering drops", True))
+    return losses
 
 
 def _reads_as_peft(model: TaskModel, front: Front | None) -> bool:
     """Whether a head reads what transformers reads behind PEFT's tokens: position 0 of an encoder, a causal model's last."""
-    pool = getattr(model, "pool", None)
+    pool = _pool(model)
     if model.backbone.kind == "decoder":
         return pool == "last"
     has_cls_at_0 = front is None or (front.holds_start and front.learned[0] < 0)
     return pool == "first" or (pool == "cls" and has_cls_at_0)
+
+
+def _pool(model: TaskModel) -> str | None:
+    """What a head on a whole text reads."""
+    pool = model.settings().get("pool")
+    return pool if isinstance(pool, str) else None
 
 
 def _front(model: TaskModel) -> Front:
@@ -142,10 +162,13 @@ def _readme(model: TaskModel, adapter: PeftAdapter, lost: tuple[str, ...]) -> st
         "CAUSAL_LM": "AutoModelForCausalLM",
         "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
         "SEQ_CLS": "AutoModelForSequenceClassification",
+        "TOKEN_CLS": "AutoModelForTokenClassification",
+        "QUESTION_ANS": "AutoModelForQuestionAnswering",
     }
     loader = classes.get(adapter.task_type or "", "AutoModel" if adapter.is_deep else "AutoModelForMaskedLM")
     base = base_name(model)
-    count = f", num_labels={len(model.label_names)}" if adapter.task_type == "SEQ_CLS" else ""
+    names = getattr(model, "tags", model.label_names)
+    count = f", num_labels={len(names)}" if adapter.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
     lines = "\n".join(f"- {sentence}" for sentence in lost)
     return f"""---
 library_name: peft

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptune.bundle.losses import Exported, learned_rows, prompt_losses, refuse_changes
+from ptune.bundle.losses import Exported, has_segments, learned_rows, prompt_losses, refuse_changes
 from ptune.bundle.prompt_card import check_folder
 from ptune.data import Example
 from ptune.errors import BundleError
 from ptune.model import TaskModel
 from ptune.prompt import registration
-from ptune.template import FieldSegment, MaskSegment, Sep, SoftSegment, SpecialSegment, TextSegment
+from ptune.template import FieldSegment, MaskSegment, SoftSegment, SpecialSegment, TextSegment
 
 __all__ = ["PROMPT_FILE", "export_vocabulary"]
 
@@ -56,7 +56,7 @@ def export_vocabulary(model: TaskModel, folder: str | Path, *, force: bool = Fal
     grown.save_pretrained(path)
     tokenizer.save_pretrained(path)
     lost = [loss.what for loss in losses]
-    if _has_segments(model):
+    if has_segments(model):
         lost.append("segment ids: behind {sep} they are 1 in ptune, so hand token_type_ids over yourself")
     verbalizer = getattr(model, "verbalizer", None)
     words = None if verbalizer is None else {name: list(listed) for name, listed in verbalizer.words.items()}
@@ -197,8 +197,3 @@ def _ids(model: TaskModel, example: Example, first: int) -> list[int]:
     if model.backbone.kind == "decoder":
         return ids[: encoded.slot]
     return [*ids[: encoded.slot], *model.backbone.tokens.slot_ids, *ids[encoded.slot :]]
-
-
-def _has_segments(model: TaskModel) -> bool:
-    has_types = model.backbone.kind == "encoder" and getattr(model.backbone.model.config, "type_vocab_size", 0) > 1
-    return has_types and any(isinstance(node, Sep) for node in model.template.nodes)

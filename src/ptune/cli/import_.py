@@ -19,6 +19,7 @@ def import_(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write.")],
     backbone: BackboneName = None,
+    task: Annotated[str | None, typer.Option(help="Kind of task; else that of the file's head, or classification.")] = None,
     template: Annotated[
         str | None, typer.Option(help="The words around the text, as in a recipe; such files do not hold them.")
     ] = None,
@@ -36,7 +37,9 @@ def import_(
     from ptune.bundle import bundle_of, import_prompt
 
     given = labels_of(labels)
-    done = import_prompt(source, backbone=backbone, template=template, labels=given, task_id=task_id, max_length=max_length)
+    done = import_prompt(
+        source, backbone=backbone, task=task, template=template, labels=given, task_id=task_id, max_length=max_length
+    )
     bundle_of(done.model, done.facts).write(out)
     if as_json:
         print_json(

@@ -33,7 +33,18 @@ from ptune.model.outcome import Prepared
 from ptune.model.parts import Tune, check_template, ensemble_scores
 from ptune.model.task_model import LabelsAre, TaskModel
 from ptune.prompt import CandidatePrompts, DeepConfig, MethodConfig, PromptMethod, parse_method
-from ptune.readout import HeadForm, LinearHead, ModelHead, Verbalizer, pet_scores, word_scores
+from ptune.readout import (
+    HeadForm,
+    LinearHead,
+    ModelHead,
+    Verbalizer,
+    build_head,
+    form_of,
+    form_settings,
+    kept_form,
+    pet_scores,
+    word_scores,
+)
 from ptune.template import Template
 
 __all__ = ["LabelModel"]
@@ -112,12 +123,7 @@ class LabelModel(TaskModel, ABC):
         self.class_weights, self.label_smoothing = class_weights, label_smoothing
         high = self.head_dtype
         if pool is not None:
-            width, number = backbone.spec.width, self.num_outputs
-            self.head = (
-                LinearHead(width, number, seed=seed, dtype=high)
-                if form is None
-                else ModelHead(width, number, form, seed=seed, dtype=high)
-            )
+            self.head = build_head(backbone.spec.width, self.num_outputs, form, seed=seed, dtype=high)
         shape = (self.num_candidates, len(labels)) if self.has_candidates else (len(labels),)
         self.register_buffer("prior", torch.zeros(shape, dtype=high))
         self.check_readout()
@@ -192,6 +198,11 @@ class LabelModel(TaskModel, ABC):
             seed=seed,
             **settings,
         )
+
+    @classmethod
+    def model_form(cls, backbone: Backbone) -> HeadForm:
+        """The head of the backbone's own classification model."""
+        return form_of(backbone.spec.architecture, is_decoder=backbone.kind == "decoder")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -335,7 +346,7 @@ class LabelModel(TaskModel, ABC):
             "pool": self.pool,
             "fill": self.fill,
             **({} if self.temperature == 1 else {"temperature": self.temperature}),
-            **({"form": asdict(self.head.form)} if isinstance(self.head, ModelHead) else {}),
+            **form_settings(self.head),
         }
 
     @classmethod
@@ -349,7 +360,7 @@ class LabelModel(TaskModel, ABC):
             verbalizer=None if words is None else Verbalizer.from_dict(words),
             pool=settings["pool"],
             fill=settings["fill"],
-            form=HeadForm.parse(settings["form"]) if "form" in settings else None,
+            form=kept_form(settings),
             **common,
         )
         model.temperature = settings.get("temperature", 1.0)

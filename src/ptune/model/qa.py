@@ -25,7 +25,7 @@ from ptune.model.task_model import TaskKind
 from ptune.model.windowed import WindowedModel, margin, pairs
 from ptune.objective import SpanReport, answer_scores, span_report, span_rule
 from ptune.prompt import MethodConfig
-from ptune.readout import LinearHead, best_spans, best_threshold
+from ptune.readout import HeadForm, LinearHead, ModelHead, best_spans, best_threshold, build_head, form_settings, kept_form
 from ptune.template import Template
 
 __all__ = ["QaModel"]
@@ -67,6 +67,7 @@ class QaModel(WindowedModel):
         max_answer_tokens: int = 30,
         n_best: int = 5,
         doc_stride: int | None = None,
+        form: HeadForm | None = None,
         **common: Any,
     ) -> None:
         super().__init__(backbone, template, doc_stride=doc_stride, **common)
@@ -74,7 +75,8 @@ class QaModel(WindowedModel):
             raise TemplateError("the template has no {question}", where="template", fix="write {question}{sep}{context}")
         self.may_abstain, self.threshold = may_abstain, threshold
         self.max_answer_tokens, self.n_best = max_answer_tokens, n_best
-        self.head = LinearHead(backbone.spec.width, 3, seed=self.seed, dtype=self.head_dtype)
+        num_columns = 3 if form is None else 2
+        self.head = build_head(backbone.spec.width, num_columns, form, seed=self.seed, dtype=self.head_dtype)
         self.check_readout()
         self.to(backbone.device)
 
@@ -89,6 +91,7 @@ class QaModel(WindowedModel):
         max_answer_tokens: int = 30,
         n_best: int = 5,
         doc_stride: int | None = None,
+        form: HeadForm | None = None,
         method: str | Mapping[str, Any] | MethodConfig = "p-tuning-v2",
         init_rows: Tensor | None = None,
         init_deep: Mapping[Place, Tensor] | None = None,
@@ -129,6 +132,7 @@ class QaModel(WindowedModel):
             max_answer_tokens=max_answer_tokens,
             n_best=n_best,
             doc_stride=doc_stride,
+            form=form,
             method=first.method,
             layout=first.layout,
             start=first.prompt,
@@ -237,11 +241,14 @@ class QaModel(WindowedModel):
 
     def forward(self, batch: Batch) -> Outcome:
         """Start and end scores [2, B, 1 + L], of which column 0 is "no answer", and the mean cross-entropy of the two ends."""
-        assert isinstance(batch, BatchSpans) and batch.column is not None and isinstance(self.head, LinearHead)
+        assert isinstance(batch, BatchSpans) and batch.column is not None
+        assert isinstance(self.head, LinearHead | ModelHead)
         scores = self.head.score(self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts))
         row, column = batch.reads.row.to(scores.device), batch.column.to(scores.device)
         is_null = column == 0
-        ends = torch.stack([torch.where(is_null, scores[:, _NONE], scores[:, which]) for which in (_START, _END)])
+        has_none = scores.shape[1] > _NONE  # transformers' own heads score the null place like any other
+        null = [scores[:, _NONE if has_none else which] for which in (_START, _END)]
+        ends = torch.stack([torch.where(is_null, null[which], scores[:, which]) for which in (_START, _END)])
         table = torch.full((2, batch.num_examples, int(column.max()) + 1), -torch.inf, dtype=scores.dtype, device=scores.device)
         table = table.index_put((torch.arange(2, device=scores.device)[:, None], row[None], column[None]), ends)
         if batch.targets is None:
@@ -327,13 +334,14 @@ class QaModel(WindowedModel):
             "max_answer_tokens": self.max_answer_tokens,
             "n_best": self.n_best,
             "doc_stride": self.doc_stride,
+            **form_settings(self.head),
         }
 
     @classmethod
     def restore(cls: type[T], settings: Mapping[str, Any], *, backbone: Backbone, template: Template, **common: Any) -> T:
         """From a bundle's card."""
         names = ("may_abstain", "threshold", "max_answer_tokens", "n_best", "doc_stride")
-        return cls(backbone, template, **{name: settings[name] for name in names}, **common)
+        return cls(backbone, template, form=kept_form(settings), **{name: settings[name] for name in names}, **common)
 
 
 def _context(example: Example) -> str:

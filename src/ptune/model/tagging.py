@@ -54,7 +54,7 @@ from ptune.model.task_model import LabelsAre, TaskKind
 from ptune.model.windowed import WindowedModel, margin, pairs
 from ptune.objective import TagReport, tag_report
 from ptune.prompt import MethodConfig
-from ptune.readout import LinearHead, best_tags
+from ptune.readout import HeadForm, LinearHead, ModelHead, best_tags, build_head, form_settings, kept_form
 from ptune.template import Template
 
 __all__ = ["TagModel"]
@@ -93,6 +93,7 @@ class TagModel(WindowedModel):
         valid_tags: bool = True,
         word_piece: WordPiece = "first",
         doc_stride: int | None = None,
+        form: HeadForm | None = None,
         **common: Any,
     ) -> None:
         super().__init__(backbone, template, doc_stride=doc_stride, **common)
@@ -101,7 +102,7 @@ class TagModel(WindowedModel):
         self.valid_tags, self.word_piece = valid_tags, word_piece
         self._allowed = transitions(self.tags, scheme)
         self._reach: dict[str, Any] = {}
-        self.head = LinearHead(backbone.spec.width, len(self.tags), seed=self.seed, dtype=self.head_dtype)
+        self.head = build_head(backbone.spec.width, len(self.tags), form, seed=self.seed, dtype=self.head_dtype)
         self.check_readout()
         self.to(backbone.device)
 
@@ -117,6 +118,7 @@ class TagModel(WindowedModel):
         valid_tags: bool = True,
         word_piece: WordPiece = "first",
         doc_stride: int | None = None,
+        form: HeadForm | None = None,
         method: str | Mapping[str, Any] | MethodConfig = "p-tuning-v2",
         init_rows: Tensor | None = None,
         init_deep: Mapping[Place, Tensor] | None = None,
@@ -163,6 +165,7 @@ class TagModel(WindowedModel):
             valid_tags=valid_tags,
             word_piece=word_piece,
             doc_stride=doc_stride,
+            form=form,
             method=first.method,
             layout=first.layout,
             start=first.prompt,
@@ -267,7 +270,7 @@ class TagModel(WindowedModel):
 
     def forward(self, batch: Batch) -> Outcome:
         """Tag scores of each place [U, C], and their mean cross-entropy."""
-        assert isinstance(batch, BatchTags) and isinstance(self.head, LinearHead)
+        assert isinstance(batch, BatchTags) and isinstance(self.head, LinearHead | ModelHead)
         scores = self.head.score(self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts))
         if batch.targets is None:
             return Outcome(scores)
@@ -357,13 +360,14 @@ class TagModel(WindowedModel):
             "valid_tags": self.valid_tags,
             "word_piece": self.word_piece,
             "doc_stride": self.doc_stride,
+            **form_settings(self.head),
         }
 
     @classmethod
     def restore(cls: type[T], settings: Mapping[str, Any], *, backbone: Backbone, template: Template, **common: Any) -> T:
         """From a bundle's card."""
         own = {key: settings[key] for key in ("scheme", "valid_tags", "word_piece", "doc_stride")}
-        return cls(backbone, template, types=settings["labels"], **own, **common)
+        return cls(backbone, template, types=settings["labels"], form=kept_form(settings), **own, **common)
 
 
 def _loss(scores: Float[Tensor, "U C"], targets: Int[Tensor, " U"]) -> Tensor:

@@ -22,7 +22,7 @@ from ptune.model.parts import Tune, build_members, checked_length, init_sources
 from ptune.model.rows import BatchedRows
 from ptune.objective import TaskReport
 from ptune.prompt import CandidatePrompts, MethodConfig, PromptMethod, PromptSetup, build_prompt, parse_method, registration
-from ptune.readout import HEAD_RATE, Verbalizer
+from ptune.readout import HEAD_RATE, TOKEN_FORM, HeadForm, Verbalizer
 from ptune.template import Template
 
 __all__ = ["LabelsAre", "PromptStart", "TaskKind", "TaskModel"]
@@ -237,6 +237,11 @@ class TaskModel(BatchedRows, ABC):
     # -- what most kinds need not say --------------------------------------------------------------------------------
 
     @classmethod
+    def model_form(cls, backbone: Backbone) -> HeadForm:
+        """The form of `head: model` for this kind of task; most read each token with one matrix."""
+        return TOKEN_FORM
+
+    @classmethod
     def fields_read(cls, template: Template) -> tuple[str, ...]:
         """Columns that the template asks of every row."""
         return template.field_names
@@ -335,7 +340,8 @@ class TaskModel(BatchedRows, ABC):
         if self.lm_head is not None:
             groups.append({"name": "lm-head", "params": [self.lm_head], "lr": LM_HEAD_RATE})
         if self.head is not None:
-            groups.append({"name": "head", "params": list(self.head.parameters()), "lr": HEAD_RATE})
+            rate = getattr(self.head, "learning_rate", HEAD_RATE)
+            groups.append({"name": "head", "params": list(self.head.parameters()), "lr": rate})
         if groups and learning_rate is not None:
             groups[0]["lr"] = learning_rate
         return groups

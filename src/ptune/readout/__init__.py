@@ -13,7 +13,7 @@ from ptune.readout.calibrate import (
 )
 from ptune.readout.choices import choice_scores, choice_words, split_scores
 from ptune.readout.head import HEAD_RATE, LinearHead
-from ptune.readout.model_head import HeadForm, ModelHead, form_of
+from ptune.readout.model_head import TOKEN_FORM, HeadForm, ModelHead, build_head, form_of, form_settings, kept_form
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
 from ptune.readout.tag_path import best_tags
 from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer, left_text
@@ -21,6 +21,7 @@ from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer, left_tex
 __all__ = [
     "CONTENT_FREE",
     "HEAD_RATE",
+    "TOKEN_FORM",
     "Aggregate",
     "CalibrationName",
     "HeadForm",
@@ -33,13 +34,16 @@ __all__ = [
     "best_tags",
     "best_temperature",
     "best_threshold",
+    "build_head",
     "calibration_names",
     "choice_scores",
     "choice_words",
     "contextual_prior",
     "domain_prior",
     "form_of",
+    "form_settings",
     "item_log_probabilities",
+    "kept_form",
     "left_text",
     "log_prior",
     "pet_scores",

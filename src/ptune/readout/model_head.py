@@ -6,7 +6,7 @@ it does not bring its input to unit scale first.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptune.errors import BackboneError
+from ptune.readout.head import LinearHead
 
-__all__ = ["HeadForm", "ModelHead", "form_of"]
+__all__ = ["TOKEN_FORM", "HeadForm", "ModelHead", "build_head", "form_of", "form_settings", "kept_form"]
 
 Activation = Literal["tanh", "gelu"]
 
@@ -32,11 +33,6 @@ class HeadForm:
     activation: Activation | None
     bias: bool
 
-    @classmethod
-    def parse(cls, kept: Mapping[str, Any]) -> "HeadForm":
-        """From a bundle's card."""
-        return cls(kept["activation"], kept["bias"])
-
 
 _OF_ENCODERS: Mapping[str, HeadForm] = {
     "bert": HeadForm("tanh", bias=True),
@@ -46,6 +42,9 @@ _OF_ENCODERS: Mapping[str, HeadForm] = {
     "electra": HeadForm("gelu", bias=True),
 }
 _OF_DECODERS = HeadForm(None, bias=False)
+
+TOKEN_FORM = HeadForm(None, bias=True)
+"""Of a head that scores each token: tags, or the two ends of an answer."""
 
 
 def form_of(architecture: str, *, is_decoder: bool) -> HeadForm:
@@ -80,6 +79,9 @@ class ModelHead(nn.Module):
         dtype: number type (fp32 but for gradient checks).
     """
 
+    learning_rate = 1e-3
+    """Default of AdamW: less than a linear head's, since states are not brought to unit scale first."""
+
     def __init__(self, width: int, num_classes: int, form: HeadForm, *, seed: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -105,3 +107,23 @@ class ModelHead(nn.Module):
             states = activate(self.dense(states))
         scores: Tensor = self.linear(states)
         return scores
+
+
+def build_head(
+    width: int, num_classes: int, form: HeadForm | None, *, seed: int, dtype: torch.dtype = torch.float32
+) -> LinearHead | ModelHead:
+    """A head of that form, or a linear one."""
+    if form is None:
+        return LinearHead(width, num_classes, seed=seed, dtype=dtype)
+    return ModelHead(width, num_classes, form, seed=seed, dtype=dtype)
+
+
+def form_settings(head: nn.Module | None) -> dict[str, Any]:
+    """What a bundle's card keeps of a head beside its weights; nothing of a linear one."""
+    return {"form": asdict(head.form)} if isinstance(head, ModelHead) else {}
+
+
+def kept_form(settings: Mapping[str, Any]) -> HeadForm | None:
+    """The reverse of `form_settings`."""
+    kept = settings.get("form")
+    return None if kept is None else HeadForm(kept["activation"], kept["bias"])

@@ -13,7 +13,7 @@ from ptune.model import KINDS, TaskModel
 
 __all__ = ["TaskKeys", "foreign_key", "kinds_with"]
 
-_WITH = {"labels": ("aggregate", "length", "terminator"), "pool": ("head",)}
+_WITH = {"labels": ("aggregate", "length", "terminator"), "pool": ("head",), "doc_stride": ("head",)}
 """Recipe keys that a kind takes with one of its own."""
 
 
