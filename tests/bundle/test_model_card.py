@@ -94,6 +94,21 @@ def test_the_snippet_loads_what_is_named():
     assert "predict(" in model_card(card_of(template=None))
 
 
+@pytest.mark.parametrize(
+    ("kind", "template", "row"),
+    [
+        ("tagging", "{soft:2}{tokens}", '{"tokens": ["...", "..."]}'),
+        ("choice", "{text}{choice}{mask}", '{"text": "...", "options": ["...", "..."]}'),
+        ("qa", "{question}{sep}{context}", '{"question": "...", "context": "..."}'),
+        ("generation", "{input}{soft:3}{mask}", '"..."'),
+        ("dialogue", "{messages}{mask}", '{"messages": [{"role": "user", "content": "..."}]}'),
+    ],
+)
+def test_the_snippet_shows_a_row_of_the_kind(kind, template, row):
+    columns = {"choices": "options", "answer": "answer"} if kind == "choice" else {}
+    assert f"task.predict([{row}])" in model_card(card_of(kind, template=template, columns=columns))
+
+
 def test_the_template_stays_whole():
     text = model_card(card_of(template="a ``` {text}\n---\n{mask}"))
     assert "````text\na ``` {text}\n---\n{mask}\n````" in text
@@ -122,3 +137,5 @@ def test_figures_before_and_after():
     assert "| template without training | 0.500 |" in text and "| trained | 0.750 |" in text
     assert "Judged on 40 test rows. 95 % interval of the accuracy: 0.600 to 0.850." in text
     assert "## Figures" not in model_card(card_of())
+    choice = card_of("choice") | {"tuned": {"metric": "accuracy", "score": 0.75, "interval": [0.6, 0.85], "num_rows": 40}}
+    assert "95 % interval of the accuracy: 0.600 to 0.850." in model_card(choice)

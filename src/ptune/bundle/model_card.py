@@ -144,20 +144,27 @@ def _link(card: Mapping[str, Any]) -> str:
 
 
 def _use(card: Mapping[str, Any], source: str) -> Iterator[str]:
-    fields = _fields(card)
-    row = '"..."' if len(fields) < 2 else "{" + ", ".join(f'"{name}": "..."' for name in fields) + "}"
     yield (
         "## Use\n\n```python\nimport ptune\n\n"
-        f'task = ptune.load("{source}")\nprint(task.predict([{row}]))\n```\n\n'
+        f'task = ptune.load("{source}")\nprint(task.predict([{_row(card)}]))\n```\n\n'
         f"On the command line: `ptune predict {source} FILE`. Install it with `pip install ptune`. The task fits this "
         "backbone only, by the fingerprint of its weights; ptune refuses any other."
     )
 
 
-def _fields(card: Mapping[str, Any]) -> Sequence[str]:
-    """The template's fields, for the snippet."""
-    template = card["task"].get("template")
-    return Template.parse(str(template)).field_names if template else ()
+def _row(card: Mapping[str, Any]) -> str:
+    """A row as the task reads it, for the snippet."""
+    task = card["task"]
+    fields = Template.parse(str(task["template"])).field_names if task.get("template") else ()
+    choices = (task.get("columns") or {}).get("choices")
+    names = list(dict.fromkeys([*fields, *([choices] if choices else [])]))
+    if _kind(card) == "dialogue":
+        return '{"messages": [{"role": "user", "content": "..."}]}'
+    if len(names) < 2 and _kind(card) != "tagging":
+        return '"..."'
+    listed = set(names) if _kind(card) == "tagging" else {choices}
+    values = (f'"{name}": ["...", "..."]' if name in listed else f'"{name}": "..."' for name in names)
+    return "{" + ", ".join(values) + "}"
 
 
 def _labels(card: Mapping[str, Any]) -> Iterator[str]:
@@ -187,9 +194,9 @@ def _figures(card: Mapping[str, Any]) -> Iterator[str]:
         rows.append([stage, *(f"{figures[name]:.3f}" if name in figures else "" for name in names)])
     tuned = card.get("tuned") or {}
     note = f"Judged on {tuned['num_rows']} {card.get('judged_on') or 'test'} rows." if "num_rows" in tuned else ""
-    if "interval" in tuned:
+    of = "accuracy" if "accuracy" in (*tuned, tuned.get("metric")) else "exact match" if "exact" in tuned else None
+    if of is not None and "interval" in tuned:
         low, high = tuned["interval"]
-        of = "accuracy" if "accuracy" in tuned else "exact match"
         note += f" 95 % interval of the {of}: {low:.3f} to {high:.3f}."
     yield "## Figures\n\n" + _table(rows) + (f"\n\n{note.strip()}" if note else "")
 
