@@ -150,8 +150,7 @@ def _pooled(model: ChoiceModel, kind: str, row: Any, pool: str) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_words_judge_each_choice(kind: str) -> None:
     """The score is what those label words give each choice as a text of its own: log-odds of right over wrong."""
-    labels = {"right": ["great", "good"], "wrong": ["terrible"]}
-    model = build(kind, "{text}{soft:2} : {choice} .{mask}", labels=labels)
+    model = build(kind, "{text}{soft:2} : {choice} .{mask}", yes_no=[["great", "good"], ["terrible"]])
     prepared = model.prepare(ROWS)
     got = model.scores(prepared)
     rows = model.prompt().rows
@@ -165,7 +164,7 @@ def test_words_judge_each_choice(kind: str) -> None:
                     words.append(masked_score(kind, row, word, rows, "parallel"))
                 else:
                     words.append(answered_score(kind, row, word, rows))
-            labelled = model.verbalizer.label_scores(torch.tensor([words]), model.answers)[0]
+            labelled = model.yes_no.label_scores(torch.tensor([words]), model.answers)[0]
             torch.testing.assert_close(score, labelled[0] - labelled[1], rtol=1e-4, atol=1e-4)
 
 
@@ -211,7 +210,7 @@ def test_scores_are_split_by_row(counts: list[int]) -> None:
         ("{text}", {}, "no answer slot"),
         ("{text} {choice}", {}, "nothing says what is read off"),
         ("{text}{mask}", {"pool": "last"}, "needs each choice in the template"),
-        ("{text}{mask}", {"labels": {"a": "good", "b": "bad"}}, "needs each choice in the template"),
+        ("{text}{mask}", {"yes_no": ["good", "bad"]}, "needs each choice in the template"),
         ("{text}{mask}", {"gap": "#"}, "the slot is at the gap"),
         ("{text} {choice}", {"gap": "#", "pool": "last"}, "the slot is at the gap"),
         ("{text}{mask}", {"fill": "pet"}, "fill: pet"),

@@ -19,7 +19,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "slot": {"template": "{text}{soft:3} It was{mask}"},
     "gap": {"template": "{soft:2} {text}", "gap": "#"},
     "head": {"template": "{text}{soft:2} {choice}", "head": "linear"},
-    "words": {"template": "{text}{soft:2} : {choice}{mask}", "labels": {"right": ["good"], "wrong": ["bad"]}},
+    "words": {"template": "{text}{soft:2} : {choice}{mask}", "yes_no": ["good", ["bad"]]},
 }
 
 

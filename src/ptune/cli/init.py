@@ -178,6 +178,7 @@ _KINDS_PART = """\
 # task: classification  # or choice
 # choices: choices  # choice: the column with each row's choices, a list
 # answer: answer  # choice: the column with the right one's number, from 0
+# yes_no: [Yes, No]  # choice, multi-label: words that judge each text in {choice}
 # gap: "#idiom#"  # choice: what marks the answer slot in the text itself, in place of {mask}
 # target: target  # generation: the column that holds the text to write
 # references: references  # generation: a column with further right texts, if there is one

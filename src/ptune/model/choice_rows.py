@@ -1,10 +1,10 @@
-"""Rows of choices: what is prepared and batched of them, what they and their answers are in the data, what is said about one.
+"""Rows of choices: what is prepared of them, what they and their answers are in the data, what is said about one.
 
-In: a row's columns. Out: its choices and the number of the right one; `PreparedChoices`, `ChoiceBatch`, `ChoicePrediction`.
+In: a row's columns. Out: its choices and the number of the right one; `PreparedChoices`, `ChoicePrediction`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ptune.data import FieldValue
 from ptune.errors import DataError
-from ptune.inputs import AnswerWords, Batch, Encoded
-from ptune.model.outcome import Prepared
+from ptune.inputs import AnswerWords
+from ptune.model.read_model import PreparedTexts
 from ptune.objective import ChoiceReport, choice_report
 
-__all__ = ["ChoiceBatch", "ChoicePrediction", "PreparedChoices", "answer_of", "choice_batch", "choices_of", "report_of"]
+__all__ = ["ChoicePrediction", "PreparedChoices", "answer_of", "choices_of", "report_of"]
 
 
 @dataclass(frozen=True)
@@ -42,32 +42,14 @@ class ChoicePrediction:
 
 
 @dataclass(frozen=True)
-class PreparedChoices(Prepared):
+class PreparedChoices(PreparedTexts):
     """Rows with their choices; `labels` are the numbers of the right ones.
 
     Args:
         words: each row's choices as tokens, where they fill the slot.
-        rows: each row once for every choice, where they are read in the template; `encoded` then holds the first ones.
-        counts: how many choices each row has.
     """
 
     words: tuple[AnswerWords, ...] = ()
-    rows: tuple[tuple[Encoded, ...], ...] = ()
-    counts: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ChoiceBatch(Batch):
-    """A batch with each row's choices; see `PreparedChoices`.
-
-    Args:
-        words, counts: of the rows in the batch.
-        num_behind: how many tokens behind the slot are scored with each choice.
-    """
-
-    words: tuple[AnswerWords, ...] = ()
-    counts: tuple[int, ...] = ()
-    num_behind: tuple[int, ...] = ()
 
 
 def choices_of(value: FieldValue, where: str) -> tuple[str, ...]:
@@ -101,7 +83,3 @@ def answer_of(value: FieldValue, choices: Sequence[str], where: str) -> int:
 def report_of(scores: Tensor, prepared: PreparedChoices) -> ChoiceReport:
     loss = torch.nn.functional.cross_entropy(scores, torch.tensor(prepared.labels)).item() if len(prepared) else None
     return choice_report(prepared.labels, scores.argmax(1).tolist(), prepared.counts, loss=loss)
-
-
-def choice_batch(batch: Batch, **more: Any) -> ChoiceBatch:
-    return ChoiceBatch(**{one.name: getattr(batch, one.name) for one in fields(batch)} | more)

@@ -25,6 +25,7 @@ class TaskKeys(BaseModel):
             dialogue (the next reply), tagging (a tag for each word), qa (a span of a text), ...
         choices: choice: the column with the choices, a list.
         answer: choice: the column with the right one's number, from 0, or its text.
+        yes_no: choice, multi-label: the words for yes and no, where each text in {choice} is judged by words.
         gap: choice: what marks the answer slot in the text itself, such as `#idiom#`; the template then has no {mask}.
         target: the column that holds the text to write.
         references: the column that holds further right texts (a list), if there is one.
@@ -47,6 +48,7 @@ class TaskKeys(BaseModel):
     task: str = "classification"
     choices: str = "choices"
     answer: str = "answer"
+    yes_no: list[str | list[str]] | None = None
     gap: str | None = Field(default=None, min_length=1)
     target: str = "target"
     references: str = "references"
