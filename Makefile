@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ptune-installed
 
-.PHONY: demo demo-zh test check bench wheel-check install clean
+.PHONY: demo demo-zh serve-demo test check bench wheel-check install clean
 
 install: $(STAMP)
 
@@ -26,6 +26,14 @@ demo-zh: install
 	rm -rf runs/demo-zh
 	$(BIN)/ptune train examples/reviews_zh.yaml --out runs/demo-zh
 	$(BIN)/ptune predict runs/demo-zh/bundle "质量太差了，用了两天就坏了。" "物流很快，包装也很用心，非常满意！" "本来没抱希望，没想到这么好用。"
+
+# Two tasks on one model: trained once, then served until Ctrl-C.
+serve-demo: install
+	$(BIN)/ptune models pull smollm2-135m-q4
+	test -d runs/serve-demo/reviews/bundle || $(BIN)/ptune train examples/reviews_en.yaml --out runs/serve-demo/reviews
+	test -d runs/serve-demo/support/bundle || $(BIN)/ptune train examples/support_en.yaml --out runs/serve-demo/support
+	@cat examples/serve_demo.sh
+	$(BIN)/ptune serve runs/serve-demo
 
 test: install
 	$(BIN)/python -m pytest

@@ -82,7 +82,7 @@ def _broken_json(chance: random.Random, task: str) -> Request:
 
 
 def _wrong_type(chance: random.Random, task: str) -> Request:
-    body: dict[str, Any] = {"input": chance.choice([3, True, [], [1], {}, {"wrong": "x"}, {"text": None}, {"text": []}])}
+    body: dict[str, Any] = {"input": chance.choice([3, True, [], [1], {}, {"wrong": "x"}, {"text": None}])}
     return "POST", _PREDICT.format(task), _bytes(body), _JSON
 
 

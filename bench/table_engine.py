@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from table_serve import serve_lines
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "engine"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -59,7 +61,7 @@ def _sections(results: list[dict[str, Any]]) -> list[str]:
         mine = [one for one in results if one["spec"]["kind"] == kind]
         if mine:
             lines += ["", f"## {title}", "", *write(mine)]
-    return [*lines, "", "## Where", "", *_machines(results)]
+    return [*lines, *serve_lines(RESULTS.parent / "serve"), "", "## Where", "", *_machines(results)]
 
 
 def _table(head: str, rows: list[list[Any]]) -> list[str]:

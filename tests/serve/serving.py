@@ -51,7 +51,7 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """An async test's body, with a limit of time."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             await work()
 
     asyncio.run(bounded())
@@ -152,7 +152,7 @@ def _read(one: Live) -> None:
 
 
 def _wait_until_ready(url: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     with httpx2.Client() as client:
         while time.monotonic() < end:
             try:

@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(url: str, text: str, task: str = "reviews") -> httpx2.Response:
-    return httpx2.post(f"{url}/v1/tasks/{task}/predict", json={"input": text}, timeout=30)
+    return httpx2.post(f"{url}/v1/tasks/{task}/predict", json={"input": text}, timeout=120)
 
 
 def check(answer: dict[str, Any], task: Task, text: str) -> None:
@@ -57,13 +57,13 @@ class Asking:
             thread.join(30)
 
     def wait_for(self, num: int) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while len(self.answers) < num:
             assert time.monotonic() < end, self.broken[-3:]
             time.sleep(0.01)
 
     def _ask(self, number: int) -> None:
-        with httpx2.Client(timeout=30) as client:
+        with httpx2.Client(timeout=120) as client:
             while not self._is_over.is_set():
                 number += 1
                 text = TEXTS[number % len(TEXTS)]
@@ -82,7 +82,7 @@ def test_it_serves_the_folder_and_stops_when_told(tmp_path: Path, model: Path) -
         for text in TEXTS:
             check(ask(server.url, text).json(), task, text)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     assert [line["event"] for line in server.lines if line["event"] in ("listening", "start", "task_new", "stop")] == [
         "listening",
         "start",
@@ -97,7 +97,7 @@ def test_sigterm_under_load_finishes_what_was_accepted(tmp_path: Path, model: Pa
     with own_process(tmp_path / "in", model) as server, Asking(server.url) as asking:
         asking.wait_for(40)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     for text, status, answer in asking.answers:
         assert status in (200, 503)
         if status == 200:
@@ -111,7 +111,7 @@ def test_sigkill_and_restart(tmp_path: Path, model: Path) -> None:
         with Asking(server.url) as asking:
             asking.wait_for(20)
             server.process.kill()
-            server.process.wait(30)
+            server.process.wait(120)
         port = server.url.rsplit(":", 1)[1]
     for text, status, answer in asking.answers:
         assert status == 200
@@ -153,7 +153,7 @@ def test_bundles_replaced_spoiled_and_deleted_under_load(tmp_path: Path, model: 
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -177,7 +177,7 @@ def test_clients_that_are_cut_off_leave_nothing_behind(tmp_path: Path, model: Pa
                 if number % 3 == 1:
                     cut.recv(10)
         check(ask(server.url, TEXTS[0]).json(), task, TEXTS[0])
-        _wait(lambda: "ptune_queue_texts 0.0" in httpx2.get(f"{server.url}/metrics").text)
+        _wait(lambda: 'ptune_queue_texts{work="label"} 0.0' in httpx2.get(f"{server.url}/metrics").text)
     assert not [line for line in server.lines if line["level"] == "error"]
 
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from ptune.serve.metrics import Metrics
 from ptune.serve.queue import FairQueue
 from ptune.serve.refusals import Refusal
-from ptune.serve.tickets import Ticket
+from ptune.serve.tickets import Order, Ticket
 
 TASK: Any = cast(Any, "the queue never looks at a task")
 
 
 def queue_of(most: int = 1000, max_wait: float = 60.0) -> FairQueue:
-    return FairQueue(most, max_wait, lambda: None, Metrics())
+    return FairQueue("label", most, max_wait, lambda: None, Metrics())
 
 
 def ticket(name: str, num: int = 1, *, seconds: float = 60.0, first: int = 0) -> Ticket:
     rows = [f"{name}{first + n}" for n in range(num)]
-    return Ticket(name, TASK, rows, deadline=time.monotonic() + seconds, on_done=lambda _: None)
+    return Ticket(Order(name, TASK, rows, time.monotonic() + seconds), lambda _: None)
 
 
 def drain(queue: FairQueue) -> list[Any]:
@@ -146,7 +146,7 @@ def test_what_is_withdrawn_leaves_room() -> None:
 
 def test_a_ticket_is_done_once() -> None:
     calls = []
-    one = Ticket("a", TASK, ["x", "y"], deadline=0.0, on_done=calls.append)
+    one = Ticket(Order("a", TASK, ["x", "y"], 0.0), calls.append)
     one.answer(1, "second")
     one.answer(0, "first")
     one.answer(0, "again")
@@ -155,7 +155,7 @@ def test_a_ticket_is_done_once() -> None:
 
 
 def test_a_refused_text_refuses_its_request_and_is_named() -> None:
-    one = Ticket("a", TASK, ["x", "y"], deadline=0.0, on_done=lambda _: None)
+    one = Ticket(Order("a", TASK, ["x", "y"], 0.0), lambda _: None)
     one.answer(1, Refusal(400, "bad_input", "no field 'text'"))
     assert one.refusal is not None and one.refusal.message == "input 1: no field 'text'"
     one.answer(0, "never mind")

@@ -5,14 +5,17 @@ In: prompts (texts, or conversations) and how to write. Out: `Completed` for eac
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from starlette.requests import Request
 
+from ptune.decode import Written
+from ptune.model import DialogueModel, WritingModel
 from ptune.serve.engine import InputRow
 from ptune.serve.refusals import bad_request
 from ptune.serve.server import Server
+from ptune.serve.tickets import Order, news_of
 from ptune.task import Task
 
 __all__ = ["Asked", "Completed", "Piece", "complete", "stream"]
@@ -28,19 +31,13 @@ class Asked:
         task: its name.
         prompts: texts, or conversations of messages with `role` and `content`.
         num: completions of each.
-        max_tokens: of each completion.
-        temperature, top_p, seed: of sampling; None leaves the task's own.
-        stops: texts at which writing ends.
+        words: `max_new_tokens`, `temperature`, `top_p`, `seed` and `stop`, where they are given.
     """
 
     task: str
     prompts: Sequence[Prompt]
     num: int
-    max_tokens: int
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stops: tuple[str, ...] = ()
+    words: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,39 +74,55 @@ async def complete(server: Server, request: Request, asked: Asked) -> list[Compl
     Raises:
         Refusal: as `Server.ask`.
     """
-    rows = _rows(server, asked)
-    _, ticket = await server.ask(request, asked.task, rows, None)
-    done = []
-    for place, answer in enumerate(ticket.answers):
-        text = _word(ticket.task, answer.to_dict())
-        for sample in range(asked.num):
-            num_read = ticket.num_tokens // len(rows) if sample == 0 else 0
-            done.append(Completed(place * asked.num + sample, text, num_prompt_tokens=num_read))
-    return done
+    _, ticket = await server.ask(request, asked.task, lambda task: _rows(task, asked), None, words=asked.words, num=asked.num)
+    if isinstance(ticket.task.model, WritingModel):
+        done = [_completed(place, answer) for place, answer in enumerate(ticket.answers)]
+        if len(done) < len(asked.prompts) * asked.num:  # without chance all completions of a prompt are one
+            done = [replace(one, number=at * asked.num + n) for at, one in enumerate(done) for n in range(asked.num)]
+    else:
+        words = [_word(ticket.task, answer.to_dict()) for answer in ticket.answers]
+        done = [Completed(at * asked.num + n, word) for at, word in enumerate(words) for n in range(asked.num)]
+    return [replace(done[0], num_prompt_tokens=ticket.num_tokens), *done[1:]]
 
 
 async def stream(server: Server, request: Request, asked: Asked) -> AsyncGenerator[Piece, None]:
     """All completions, piece by piece.
 
     Raises:
-        Refusal: as `Server.ask`.
+        Refusal: as `Server.ask`; in the middle too, if the time runs out or the server stops.
     """
-    for one in await complete(server, request, asked):
-        yield Piece(one.number, one.text, one)
+    _, task = await server.acquire(request, asked.task)
+    if not isinstance(task.model, WritingModel) or asked.num > 1:
+        for one in await complete(server, request, asked):
+            yield Piece(one.number, one.text, one)
+        return
+    order = Order(asked.task, task, _rows(task, asked), server.deadline(None), words=asked.words)
+    news = news_of(server.queue_of(task), order)
+    try:
+        async for place, text, answer in news:
+            yield Piece(place, text, None if answer is None else _completed(place, answer))
+    finally:
+        await news.aclose()
 
 
-def _rows(server: Server, asked: Asked) -> list[InputRow]:
-    """Prompts as rows of the task's template: a text where it has one field, else a JSON object with its fields.
+def _completed(place: int, written: tuple[Written, ...]) -> Completed:
+    best = written[0]
+    return Completed(place, best.text, "length" if best.reason == "length" else "stop", len(best.ids) + (best.reason == "end"))
+
+
+def _rows(task: Task, asked: Asked) -> list[InputRow]:
+    """Prompts as the task reads them: a text where it has one field, else a JSON object with its fields.
 
     Raises:
         Refusal: neither.
     """
-    version = server.registry.entry(asked.task).version
-    fields = () if version is None else version.fields
     rows: list[InputRow] = []
     for prompt in asked.prompts:
+        if isinstance(task.model, DialogueModel) and not isinstance(prompt, str):
+            rows.append({"messages": list(prompt)})
+            continue
         text = prompt if isinstance(prompt, str) else _last_of_user(prompt)
-        rows.append(text if len(fields) < 2 else _row(text, fields))
+        rows.append(text if len(task.field_names) < 2 else _row(text, task.field_names))
     return rows
 
 

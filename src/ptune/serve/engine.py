@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ptune.backbone import Backbone
+from ptune.decode import Written
 from ptune.errors import PtuneError, notice
-from ptune.model import PromptModel
+from ptune.model import PromptModel, TextPrediction
 from ptune.serve.refusals import Refusal, of_error
 from ptune.serve.vetting import Vetted
 from ptune.task import Task, predict_mixed, task_of
 
-__all__ = ["Engine", "InputRow", "kind_of_task", "refusal_of", "task_bytes"]
+__all__ = ["Engine", "InputRow", "as_prediction", "kind_of_task", "refusal_of", "task_bytes"]
 
 InputRow = str | Mapping[str, Any]
 
@@ -95,8 +96,16 @@ def task_bytes(task: Task) -> int:
     return own + model.lead_bytes
 
 
+def as_prediction(written: tuple[Written, ...]) -> TextPrediction:
+    """Texts that were written for one row as its prediction."""
+    best, *others = written
+    return TextPrediction(best.text, best.log_probability, best.reason, tuple(one.text for one in others))
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What a client is told of an error: a `PtuneError`'s own words, or that there was one; the log has the rest."""
+    if isinstance(error, Refusal):
+        return error
     if isinstance(error, PtuneError):
         return of_error(error)
     notice(f"a text could not be computed: {type(error).__name__}: {error}")

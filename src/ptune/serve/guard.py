@@ -24,6 +24,7 @@ __all__ = ["Guard", "facts_of"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECONDS_FOR_BODY = 30.0
+_TIMES_THROWN_AWAY = 16
 _OPEN_PATHS = ("/health", "/health/live", "/health/ready")
 _LOCAL = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
@@ -106,6 +107,7 @@ class _Exchange:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._status = 0
         self._body: list[Message] = []
+        self._is_unread = False
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         self._headers, self._id = headers, given if _ID.fullmatch(given) else uuid.uuid4().hex
@@ -137,23 +139,30 @@ class _Exchange:
         return "validat" not in type(error).__name__.lower()
 
     async def _read_body(self) -> None:
+        """Reads it whole; of one that is too large the rest is thrown away, so that the client hears the answer."""
         most = self._guard.most_bytes
         too_large = Refusal(413, "too_large", f"the body has more than {most:,} bytes")
         declared = self._headers.get("content-length", "0")
-        if declared.isascii() and declared.isdigit() and len(declared) < 20 and int(declared) > most:
+        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > most * _TIMES_THROWN_AWAY):
+            self._is_unread = True
             raise too_large
         total, more = 0, True
         try:
             async with asyncio.timeout(_SECONDS_FOR_BODY):
                 while more:
                     message = await self._receive()
-                    self._body.append(message)
                     more = message["type"] == "http.request" and message.get("more_body", False)
                     total += len(message.get("body", b""))
-                    if total > most:
+                    if total <= most:
+                        self._body.append(message)
+                    elif total > most * _TIMES_THROWN_AWAY:
+                        self._is_unread = True
                         raise too_large
         except TimeoutError:
+            self._is_unread = True
             raise Refusal(408, "slow_body", "the body did not come in time") from None
+        if total > most:
+            raise too_large
 
     async def _next_message(self) -> Message:
         return self._body.pop(0) if self._body else await self._receive()
@@ -171,7 +180,7 @@ class _Exchange:
         body = json.dumps(refusal.to_dict(), ensure_ascii=False).encode()
         own = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
         headers = [(name.encode(), value.encode()) for name, value in own.items()]
-        if refusal.status in (408, 413):  # the rest of the body is not read
+        if self._is_unread:
             headers.append((b"connection", b"close"))
         await self._send_with_id({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})

@@ -53,14 +53,13 @@ class Labelling:
         if not taken:
             return
         for one in taken:
-            if one.ticket.started_at is None:
-                one.ticket.start()
+            if one.ticket.start():
                 self._metrics.wait_seconds.observe(one.ticket.waited)
         answers = self._engine.predict([(one.ticket.task, one.row) for one in taken])
         self._after({one.ticket.name: one.ticket.task for one in taken})
+        self._note(taken, time.monotonic() - started)
         for one, answer in zip(taken, answers, strict=True):
             one.ticket.answer(one.place, answer)
-        self._note(taken, time.monotonic() - started)
 
     def give_up(self) -> None:
         """Refuses all that wait."""

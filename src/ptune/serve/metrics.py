@@ -21,7 +21,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests answered.", "route", "task", "status")
         self.seconds = self._histogram("request_seconds", "From the first byte of a request to its answer.", _SECONDS, "route")
         self.refused = self._counter("refused", "Texts that were not taken on, or given up.", "why")
-        self.waiting = self._gauge("queue_texts", "Texts that wait.")
+        self.waiting = self._gauge("queue_texts", "Texts that wait.", "work")
         self.wait_seconds = self._histogram("queue_seconds", "How long texts waited.", _SECONDS)
         self.step_seconds = self._histogram("step_seconds", "How long a step took.", _SECONDS, "work")
         self.step_texts = self._histogram("step_texts", "Texts of a step.", _NUMBERS, "work")

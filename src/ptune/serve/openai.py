@@ -1,7 +1,7 @@
 """The routes that OpenAI's clients know: models, completions and chat, whole or streamed; `model` names the task.
 
-A task that labels answers with the label word that its model likes best (the label's name where it reads a head). Settings of
-sampling then change nothing; `n` repeats the answer.
+A task that writes is asked with the settings of the request, or its own where they are not given. A task that labels answers
+with the label word that its model likes best (the label's name where it reads a head); sampling then changes nothing.
 """
 
 import json
@@ -18,7 +18,7 @@ from ptune.serve.refusals import Refusal, bad_request, no_task
 from ptune.serve.registry import Entry
 from ptune.serve.routes import ERRORS
 from ptune.serve.schemas import ChatBody, CompletionBody, Message, Model, ModelList, checked_number, checked_rows
-from ptune.serve.server import Server
+from ptune.serve.server import Server, unless_gone
 
 __all__ = ["openai_routes"]
 
@@ -115,7 +115,11 @@ async def _streamed(
 ) -> StreamingResponse:
     """Events as they come; the status is only sent once there is a first piece, so that a refusal keeps its own."""
     pieces = stream(server, request, asked)
-    first = await anext(pieces)
+    try:
+        first = await unless_gone(request, anext(pieces))
+    except BaseException:
+        await pieces.aclose()
+        raise
 
     async def events() -> AsyncIterator[str]:
         done: list[Completed] = []
@@ -148,19 +152,15 @@ def _asked(server: Server, body: CompletionBody | ChatBody, prompts: Sequence[An
     if len(stops) > _MOST_STOPS or any(not 0 < len(stop) <= _STOP_CHARS for stop in stops):
         raise bad_request(f"stop takes up to {_MOST_STOPS} texts of up to {_STOP_CHARS} characters", param="stop")
     checked_rows([*stops, ""], limits, param="stop")
-    num = checked_number(body.n, limits.returns, 1, param="n")
-    if num * len(prompts) > limits.inputs:
+    checked_number(body.n, limits.returns, param="n")
+    if body.n * len(prompts) > limits.inputs:
         raise bad_request(f"n times prompts is more than {limits.inputs}", param="n")
-    return Asked(
-        task=server.task_name(body.model),
-        prompts=prompts,
-        num=num,
-        max_tokens=checked_number(max_tokens, limits.new_tokens, limits.new_tokens, param="max_tokens"),
-        temperature=body.temperature,
-        top_p=body.top_p,
-        seed=body.seed,
-        stops=tuple(stops),
-    )
+    if max_tokens is not None:
+        checked_number(max_tokens, limits.new_tokens, param="max_tokens")
+    drawn = body.temperature if body.temperature is not None or body.top_p is None else 1.0
+    words = {"max_new_tokens": max_tokens, "temperature": drawn, "top_p": body.top_p, "stop": tuple(stops)}
+    words["seed"] = None if body.seed is None else body.seed % 2**62
+    return Asked(server.task_name(body.model), prompts, body.n, words)
 
 
 def _refuse_given(given: dict[str, Any]) -> None:

@@ -36,13 +36,15 @@ class FairQueue:
     """See the module's docstring.
 
     Args:
+        work: what its texts wait for, in the figures.
         most: texts that may wait.
         max_wait: seconds that a ticket may wait for its beginning.
         wake: is called when something was put in.
         metrics: where waiting texts and refusals are counted.
     """
 
-    def __init__(self, most: int, max_wait: float, wake: Callable[[], None], metrics: Metrics) -> None:
+    def __init__(self, work: str, most: int, max_wait: float, wake: Callable[[], None], metrics: Metrics) -> None:
+        self._waiting = metrics.waiting.labels(work)
         self._most, self._max_wait, self._wake, self._metrics = most, max_wait, wake, metrics
         self._lines: OrderedDict[str, deque[Waiting]] = OrderedDict()
         self._lock = threading.Lock()
@@ -140,4 +142,4 @@ class FairQueue:
 
     def _count(self, change: int) -> None:
         self._num += change
-        self._metrics.waiting.set(self._num)
+        self._waiting.set(self._num)

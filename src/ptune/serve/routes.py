@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from ptune.serve.engine import as_prediction
 from ptune.serve.refusals import bad_request
 from ptune.serve.registry import Entry
 from ptune.serve.schemas import ErrorBody, Health, PredictAnswer, PredictBody, TaskList, TaskState, checked_rows
@@ -35,8 +36,8 @@ def own_routes(server: Server) -> APIRouter:
             raise bad_request("give either input or inputs", param="inputs")
         param = "inputs" if body.inputs is not None else "input"
         rows = checked_rows([body.input] if body.inputs is None else body.inputs, server.settings.limits, param=param)
-        version, ticket = await server.ask(request, task, rows, body.timeout)
-        predictions = [_shown(answer.to_dict(), body.min_probability) for answer in ticket.answers]
+        version, ticket = await server.ask(request, task, lambda _: rows, body.timeout)
+        predictions = [_shown(answer, body.min_probability) for answer in ticket.answers]
         return PredictAnswer(task=ticket.name, version=version.digest[:16], predictions=predictions)
 
     @router.get("/v1/tasks", tags=["tasks"], operation_id="list_tasks", response_model_exclude_none=True)
@@ -110,8 +111,9 @@ def admin_routes(server: Server) -> APIRouter:
     return router
 
 
-def _shown(answer: dict[str, Any], min_probability: float | None) -> dict[str, Any]:
-    """With `min_probability`, a label that is less probable is withheld."""
+def _shown(given: Any, min_probability: float | None) -> dict[str, Any]:
+    """A prediction as plain values; with `min_probability`, a label that is less probable is withheld."""
+    answer: dict[str, Any] = (as_prediction(given) if isinstance(given, tuple) else given).to_dict()
     probabilities = answer.get("probabilities")
     if min_probability is None or not isinstance(probabilities, dict):
         return answer

@@ -31,8 +31,8 @@ __all__ = [
 
 _DEPTH = 8
 
-Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 
 
 class _Body(BaseModel):
@@ -184,15 +184,14 @@ def checked_rows(rows: Sequence[Any], limits: Limits, *, param: str) -> Sequence
     return rows
 
 
-def checked_number(value: int | None, most: int, default: int, *, param: str) -> int:
+def checked_number(value: int, most: int, *, param: str) -> None:
     """A count within its bound.
 
     Raises:
         Refusal: above it (400).
     """
-    if value is not None and value > most:
+    if value > most:
         raise bad_request(f"{param} is {value}, at most {most} is taken", param=param)
-    return default if value is None else value
 
 
 def _num_chars(value: Any, param: str, depth: int) -> int:

@@ -5,23 +5,26 @@ In: settings and a loaded backbone. Out: `Server`, which the routes talk to.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from ptune.backbone import Backbone
+from ptune.model import WritingModel
 from ptune.serve.engine import Engine, InputRow
 from ptune.serve.guard import facts_of
 from ptune.serve.labelling import Labelling
 from ptune.serve.logs import log
 from ptune.serve.metrics import Metrics
 from ptune.serve.queue import FairQueue
-from ptune.serve.refusals import gone, late
+from ptune.serve.refusals import gone, late, not_ready
 from ptune.serve.registry import Registry, Version
 from ptune.serve.settings import ServeSettings
-from ptune.serve.tickets import Ticket, answers_of
-from ptune.serve.worker import Worker
+from ptune.serve.tickets import Order, Ticket, answers_of
+from ptune.serve.worker import Work, Worker
+from ptune.serve.writing import Writing
+from ptune.task import Task
 
 __all__ = ["Server", "unless_gone"]
 
@@ -42,9 +45,11 @@ class Server:
         self.engine = Engine(backbone)
         self.worker = Worker(settings.threads)
         self.registry = Registry(settings, self.engine, self.worker, self.metrics)
-        self.queue = FairQueue(settings.max_queue, settings.max_wait, self.worker.wake, self.metrics)
-        self._works = [
+        self.queue = FairQueue("label", settings.max_queue, settings.max_wait, self.worker.wake, self.metrics)
+        self.writing_queue = FairQueue("write", settings.max_queue, settings.max_wait, self.worker.wake, self.metrics)
+        self._works: list[Work] = [
             Labelling(self.queue, self.engine, settings.tokens_per_step, self.metrics, self.registry.used),
+            Writing(self.writing_queue, self.engine, settings, self.metrics, self.registry.used),
         ]
         self.is_stopping = False
 
@@ -79,29 +84,81 @@ class Server:
         """When a request is given up, on the monotonic clock."""
         return time.monotonic() + min(timeout or self.settings.timeout, self.settings.timeout)
 
-    async def ask(self, request: Request, name: str, rows: Sequence[InputRow], timeout: float | None) -> tuple[Version, Ticket]:
+    def queue_of(self, task: Task) -> FairQueue:
+        """Where a task's texts wait."""
+        return self.writing_queue if isinstance(task.model, WritingModel) else self.queue
+
+    async def ask(
+        self,
+        request: Request,
+        name: str,
+        rows: Callable[[Task], Sequence[InputRow]],
+        timeout: float | None,
+        *,
+        words: Mapping[str, Any] | None = None,
+        num: int = 1,
+    ) -> tuple[Version, Ticket]:
         """The answers to texts of one task.
+
+        Args:
+            request: whose client may leave.
+            name: the task's.
+            rows: makes its texts, once the task is known.
+            timeout: seconds; None takes the server's.
+            words: how texts are written.
+            num: samples of each.
 
         Raises:
             Refusal: no such task, the queue is full, the time ran out, a text cannot be used, or the client left.
         """
-        facts = facts_of(request.scope)
-        deadline = self.deadline(timeout)
-        version, ticket = await unless_gone(request, self._ask(facts, name, rows, deadline))
-        return version, ticket
 
-    async def _ask(self, facts: dict[str, Any], name: str, rows: Sequence[InputRow], deadline: float) -> tuple[Version, Ticket]:
+        async def work() -> tuple[Version, Ticket]:
+            deadline = self.deadline(timeout)
+            version, task = await self._acquire(request, name, deadline)
+            texts = rows(task)
+            samples: Sequence[int] = ()
+            if num > 1 and _draws(task, words or {}):
+                texts, samples = [text for text in texts for _ in range(num)], tuple(range(num)) * len(texts)
+            self.note_texts(request, texts)
+            order = Order(name, task, texts, deadline, words or {}, samples)
+            ticket = await answers_of(self.queue_of(task), order)
+            facts_of(request.scope)["queue_ms"] = round(1000 * ticket.waited, 1)
+            return version, ticket
+
+        return await unless_gone(request, work())
+
+    async def acquire(self, request: Request, name: str) -> tuple[Version, Task]:
+        """The task that answers now, for those who put their texts into its queue themselves.
+
+        Raises:
+            Refusal: as `ask`.
+        """
+        return await unless_gone(request, self._acquire(request, name, self.deadline(None)))
+
+    async def _acquire(self, request: Request, name: str, deadline: float) -> tuple[Version, Task]:
+        if self.is_stopping:
+            raise not_ready("the server is stopping")
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0.0, deadline - time.monotonic())):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 entry, version, task = await self.registry.acquire(name)
         except TimeoutError:
             raise late() from None
-        facts |= {"task": entry.name, "version": version.digest[:16], "texts": len(rows)}
+        facts_of(request.scope).update(task=entry.name, version=version.digest[:16])
+        return version, task
+
+    def note_texts(self, request: Request, rows: Sequence[InputRow]) -> None:
+        """For the log."""
+        facts = facts_of(request.scope)
+        facts["texts"] = len(rows)
         if self.settings.log_texts:
             facts["inputs"] = list(rows)
-        ticket = await answers_of(self.queue.put, self.queue.withdraw, entry.name, task, rows, deadline)
-        facts |= {"queue_ms": round(1000 * ticket.waited, 1)}
-        return version, ticket
+
+
+def _draws(task: Task, words: Mapping[str, Any]) -> bool:
+    """Whether chance decides what a task writes."""
+    model = task.model
+    given = words.get("temperature")
+    return isinstance(model, WritingModel) and (model.decoding.temperature if given is None else given) > 0
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
