@@ -138,6 +138,9 @@ _WORDS_PART = """\
 # length: auto  # how words of several tokens are scored: sum, mean per token, auto
 # fill: parallel  # how an encoder fills several masks: parallel, chain, pet
 # prior: correct  # takes the model's own preference among the labels out before training; keep leaves it in
+# learn: tokens  # or words: those in front of the answer learn, so that training starts exactly at the hard template
+# folds: 4  # prompts side by side, each without its share of the rows, which say how far to go from the start
+# pull: 0.0  # share of the target that is the start's own distribution over labels
 # calibration: prior  # by which texts: prior (training texts), batch, contextual, domain, none; {name: batch, texts: more.csv}
 # temperature: false  # scales probabilities on the validation rows
 # abstain_below: 0.6  # where no label is that probable, say out_of_scope in place of a label

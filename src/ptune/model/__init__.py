@@ -9,6 +9,9 @@ from ptune.model.prompt_model import OUT_OF_SCOPE, Prediction, PromptModel, chec
 from ptune.model.rows import TOKENS_PER_BATCH
 from ptune.model.task_model import TaskKind, TaskModel
 from ptune.model.writing_model import PreparedTexts, TextPrediction, WritingModel
+from ptune.model.tag_rows import FoundSpan, TagPrediction
+from ptune.model.tagging import TagModel
+from ptune.model.targets import TargetRows, fold_numbers, target_rows
 
 __all__ = [
     "KINDS",
@@ -26,9 +29,16 @@ __all__ = [
     "TaskModel",
     "TaskPrediction",
     "TextPrediction",
+    "QaModel",
+    "QaPrediction",
+    "TagModel",
+    "TagPrediction",
+    "TargetRows",
     "Tune",
     "WritingModel",
     "check_judged",
     "judge_scores",
     "task_class",
 ]
+    "fold_numbers",
+    "target_rows",

@@ -14,12 +14,13 @@ from torch import Tensor
 from ptune.backbone import Backbone
 from ptune.data import Example, LabelSet, check_labels
 from ptune.errors import DataError
-from ptune.inputs import Batch
+from ptune.inputs import Batch, Context, StoredContext
 from ptune.model.label_model import LabelModel
 from ptune.model.outcome import Look, Outcome, Prepared
 from ptune.model.parts import ensemble_scores
+from ptune.model.targets import TargetBatch, TargetRows, target_batch
 from ptune.model.task_model import TaskKind
-from ptune.objective import Report, TaskReport, classification_loss, report
+from ptune.objective import Report, TaskReport, classification_loss, distribution_loss, report
 from ptune.readout import CalibrationName, batch_prior, contextual_prior, domain_prior, log_prior
 from ptune.template import Template
 
@@ -78,18 +79,42 @@ class PromptModel(LabelModel):
         labels = tuple(-1 if example.label is None else known.get(example.label, -1) for example in examples)
         return replace(super().prepare(examples, keep_context=keep_context, **storage), labels=labels)
 
+    def lay_out(
+        self,
+        prepared: Prepared,
+        index: Sequence[int],
+        *,
+        contexts: Sequence[Context | StoredContext] = (),
+        skip: Sequence[int] | None = None,
+    ) -> Batch:
+        """As in `LabelModel`, with what the rows are pulled towards beside their labels."""
+        batch = super().lay_out(prepared, index, contexts=contexts, skip=skip)
+        return target_batch(batch, prepared, index) if isinstance(prepared, TargetRows) else batch
+
     def forward(self, batch: Batch) -> Outcome:
         """Label scores, and the loss where every row has a label; of candidates, each one's and their sum."""
         scores = self.corrected_scores(batch)
         many = self.has_candidates
         joined = ensemble_scores(scores) if many else scores
-        if bool((batch.labels < 0).any()):
+        has_targets = isinstance(batch, TargetBatch) and batch.targets is not None
+        if bool((batch.labels < 0).any()) and not has_targets:
             return Outcome(joined, candidate_scores=scores if many else None)
-        settings: dict[str, Any] = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
         if not many:
-            return Outcome(joined, classification_loss(scores, batch.labels, **settings))
-        losses = torch.stack([classification_loss(one, batch.labels, **settings) for one in scores])
+            return Outcome(joined, self._loss(scores, batch, 0))
+        losses = torch.stack([self._loss(one, batch, number) for number, one in enumerate(scores)])
         return Outcome(joined, losses.sum(), candidate_scores=scores, candidate_losses=losses)
+
+    def _loss(self, scores: Tensor, batch: Batch, candidate: int) -> Tensor:
+        """Cross-entropy with the labels, or with the batch's distributions; of the rows that this candidate learns from."""
+        settings: dict[str, Any] = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
+        if not isinstance(batch, TargetBatch):
+            return classification_loss(scores, batch.labels, **settings)
+        seen = batch.seen_by(candidate)
+        if not bool(seen.any()):
+            return scores.sum() * 0
+        if batch.targets is None:
+            return classification_loss(scores[seen], batch.labels[seen], **settings)
+        return distribution_loss(scores[seen], batch.targets[seen], **settings)
 
     def looks(self, prepared: Prepared) -> list[Look]:
         """Accuracy and cross-entropy of each candidate."""

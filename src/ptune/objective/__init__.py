@@ -7,7 +7,7 @@ Each kind of task has its report: a frozen dataclass with the name of its main f
 from ptune.objective.abstain import Abstention, abstention
 from ptune.objective.choice import ChoiceReport, choice_report
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
-from ptune.objective.loss import classification_loss
+from ptune.objective.loss import classification_loss, distribution_loss
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
 from ptune.objective.protocol import TaskReport
 from ptune.objective.report import ClassFigures, Report, report, wilson
@@ -33,6 +33,7 @@ __all__ = [
     "check_text_metrics",
     "choice_report",
     "classification_loss",
+    "distribution_loss",
     "label_set_report",
     "ordinal_report",
     "report",

@@ -1,4 +1,4 @@
-"""The loss of a classification step: cross-entropy over label scores, with class weights and label smoothing."""
+"""The loss of a classification step: cross-entropy of label scores with labels or with distributions over labels."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ptune.errors import TrainError
 
-__all__ = ["classification_loss"]
+__all__ = ["classification_loss", "distribution_loss"]
 
 
 def classification_loss(
@@ -35,3 +35,24 @@ def classification_loss(
         raise TrainError(f"{len(class_weights)} class weights for {scores.shape[1]} classes", where="class_weights")
     weight = None if class_weights is None else torch.tensor(list(class_weights)).to(scores)
     return torch.nn.functional.cross_entropy(scores, labels.to(scores.device), weight=weight, label_smoothing=label_smoothing)
+
+
+def distribution_loss(
+    scores: Float[Tensor, "B C"],
+    targets: Float[Tensor, "B C"],
+    *,
+    class_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Mean over rows of -sum_c w_c t_c log softmax(scores)_c: KL(t || softmax) up to the entropy of t where all w_c are 1.
+
+    Args:
+        scores: label scores.
+        targets: probabilities of each row's labels; a row that sums to less than 1 counts less.
+        class_weights: C factors, or None.
+        label_smoothing: share of the probability that is spread evenly.
+
+    Source: Hinton et al. 2015, section 2.
+    """
+    weight = None if class_weights is None else torch.tensor(list(class_weights)).to(scores)
+    return torch.nn.functional.cross_entropy(scores, targets.to(scores), weight=weight, label_smoothing=label_smoothing)

@@ -3,7 +3,7 @@
 from ptune.recipe.check import TemplateCheck, check_recipe
 from ptune.recipe.fit import Splits, build_model, fit, read_splits, run
 from ptune.recipe.plan import Plan, plan_recipe
-from ptune.recipe.recipe import Recipe, parse_override, read_recipe
+from ptune.recipe.recipe import Recipe, parse_override, read_recipe, read_values
 
 __all__ = [
     "Plan",
@@ -17,5 +17,6 @@ __all__ = [
     "plan_recipe",
     "read_recipe",
     "read_splits",
+    "read_values",
     "run",
 ]

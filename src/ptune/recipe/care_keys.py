@@ -1,10 +1,10 @@
-"""Recipe keys that keep scores honest: how the model's own preference is taken out, temperature, and when a task abstains.
+"""Recipe keys that keep a run from doing harm: where it starts, how far it goes, and what its scores are worth.
 
-They are for classification; what they do stands in `recipe/caring.py`.
+They are for classification; what they do stands in `recipe/caring.py` (calibration, confidence) and `recipe/folds.py`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,9 +16,14 @@ __all__ = ["CARE_KEYS", "CareKeys"]
 
 
 class CareKeys(BaseModel):
-    """Keys of calibration and confidence.
+    """Keys of calibration, confidence and careful learning.
 
     Args:
+        learn: what learns: the template's learned `tokens`, or its `words` in front of the answer, so that training starts
+            exactly at the hard template.
+        folds: prompts to train side by side from one start, each without its share of the rows, which then say how far to go from
+            the start; their mean is kept. None trains one prompt on all rows.
+        pull: share of the target that is the start's own distribution over labels rather than the label.
         calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
             training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
             `domain` (the template without a text), `none`; or {name: batch, texts: unlabelled.jsonl}.
@@ -29,6 +34,9 @@ class CareKeys(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    learn: Literal["tokens", "words"] = "tokens"
+    folds: int | None = Field(default=None, ge=2, le=16)
+    pull: float = Field(default=0.0, ge=0, lt=1)
     calibration: Any = "prior"
     temperature: bool = False
     abstain_below: float | None = Field(default=None, gt=0, lt=1)

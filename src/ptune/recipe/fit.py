@@ -24,6 +24,7 @@ from ptune.model import Prepared, TaskModel
 from ptune.objective import TaskReport
 from ptune.prompt import parse_method
 from ptune.recipe.caring import abstention_facts, calibrate, calibration_rows, settle_confidence
+from ptune.recipe.folds import careful_rows, same_start, settle_folds
 from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
 from ptune.recipe.showing import shown_examples, training_log
@@ -101,12 +102,14 @@ def run(
         model.prepare(judged)  # a row that cannot be read is found before training
     if zero:
         say(_zero_shot_line(zero))
+    starts = same_start(model, recipe)
     calibrate(model, recipe, rows, own_texts)
+    rows = careful_rows(model, recipe, rows)
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
         replace(folder.recipe_path, recipe.to_yaml().encode())
         folder.write_json(_ROWS, rows_read)
-    result, losses = None, None
+    result, losses, held_out = None, None, None
     settings = recipe.train_settings()
     if model.parameter_groups():
         say(_what_learns(model, backbone))
@@ -114,12 +117,16 @@ def run(
         result = train(
             model, rows, settings, seed=recipe.seed, validation=validation, folder=folder, resume=resume, listeners=listeners
         )
+        held_out = settle_folds(model, rows, starts)
         losses = (before, model.mean_loss(rows))
     model.settle(rows, validation)
     settle_confidence(model, recipe, validation)
     report = model.judge(judged) if judged else None
     task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, losses, report))
     task.facts.update(abstention_facts(model, judged))
+    if held_out is not None:
+        task.facts["held_out"] = held_out.to_dict()
+        say(str(held_out))
     if folder is not None:
         folder.write_json("summary.json", task.facts)
         task.save(folder.bundle_path)
@@ -175,7 +182,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
         template=recipe.parsed_template(),
         method=method,
         **bundle_start(method, backbone),
-        candidates=recipe.candidates,
+        candidates=recipe.folds or recipe.candidates,
         seed=recipe.seed,
         max_length=recipe.max_length,
         tune=recipe.tune,

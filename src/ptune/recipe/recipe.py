@@ -22,10 +22,10 @@ from ptune.readout import Aggregate, LengthRule, Verbalizer
 from ptune.recipe.care_keys import CARE_KEYS, CareKeys
 from ptune.recipe.paths import beside, whole
 from ptune.recipe.task_keys import TaskKeys, foreign_key
-from ptune.template import Template, resolve
+from ptune.template import Template, learn_words, resolve
 from ptune.train import TrainSettings
 
-__all__ = ["PATH_KEYS", "Recipe", "parse_override", "read_recipe"]
+__all__ = ["PATH_KEYS", "Recipe", "parse_override", "read_recipe", "read_values"]
 
 PATH_KEYS = ("train", "validation", "test")
 _INNER_PATHS = (("method", "init_bundle"), ("calibration", "texts"))
@@ -147,6 +147,12 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError("calibration is for label words; a head has no preference before it is trained")
         if self.prior == "keep" and "calibration" in given and self.calibration_name != "none":
             raise ValueError("prior: keep and calibration contradict each other; leave one out")
+        if (self.folds or self.pull) and (self.head is not None or self.tune != "frozen"):
+            raise ValueError("folds and pull are for label words on a frozen model; leave out head and tune, or folds and pull")
+        if self.folds is not None and (self.candidates > 1 or self.keep_candidates is not None):
+            raise ValueError("folds are candidates already; leave out candidates and keep_candidates")
+        if self.learn == "words" and parse_method(self.method).name != "p-tuning":
+            raise ValueError("learn: words is for method: p-tuning")
         if self.temperature and self.validation is None and self.hold_out is None:
             raise ValueError("temperature needs validation rows; set validation or hold_out")
 
@@ -195,7 +201,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     def parsed_template(self) -> Template:
         """The template, from the library or as written; the kind of task's own where none is set."""
         given = self.kind.default_template if self.template is None else self.template
-        return given if isinstance(given, Template) else resolve(given)  # type: ignore[arg-type]  # `of` saw to it
+        template = given if isinstance(given, Template) else resolve(given)  # type: ignore[arg-type]  # `of` saw to it
+        return learn_words(template) if self.learn == "words" else template
 
     def complete_template(self) -> Template:
         """The template with the method's own learned tokens in it.
@@ -262,7 +269,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     def train_settings(self) -> TrainSettings:
         """The training keys alone."""
         keys = [key for key in TrainSettings.model_fields if key in self.model_fields_set]
-        return TrainSettings(**{key: getattr(self, key) for key in keys})
+        values = {key: getattr(self, key) for key in keys}
+        return TrainSettings(**values, **({} if self.folds is None else {"keep_candidates": "ensemble"}))
 
     def to_dict(self) -> dict[str, Any]:
         """The keys that were set, as plain values; rows and objects in memory are named, not copied."""
@@ -316,6 +324,15 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         RecipeError: no such file, no YAML, or see `Recipe.of`.
     """
+    return Recipe.of(read_values(path, overrides), where=str(path))
+
+
+def read_values(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The keys of a YAML recipe with overrides and whole paths, not yet checked.
+
+    Raises:
+        RecipeError: no such file, or no YAML.
+    """
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -335,7 +352,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             values[key][inner] = beside(values[key][inner], file.parent, f"{key}.{inner}")
     for key, value in (overrides or {}).items():
         _put(values, key, value)
-    return Recipe.of(values, where=str(file))
+    return values
 
 
 def parse_override(text: str) -> tuple[str, Any]:
