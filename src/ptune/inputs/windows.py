@@ -104,10 +104,10 @@ def encode_windows(
 
 
 def _bare(text: str, span: tuple[int, int]) -> tuple[int, int]:
-    """A range of characters without the white space at its ends."""
+    """A range of characters without the white space at its ends; an empty one of nothing else stays at its begin."""
     part = text[span[0] : span[1]]
-    start = span[0] + len(part) - len(part.lstrip())
-    return start, max(start, span[0] + len(part.rstrip()))
+    num_left = len(part) - len(part.lstrip()) if part.strip() else 0
+    return span[0] + num_left, span[0] + len(part.rstrip())
 
 
 def _length(pieces: Sequence[Piece]) -> int:

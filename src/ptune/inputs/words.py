@@ -1,9 +1,9 @@
 """Words of a text and the tokens that speak for them: one label a word goes in, one label a token comes out, and back.
 
 In: words that a row gives, or a plain text. Out: `Words` (a text, and the characters of each word in it) and, with those of
-each token, `Unit`s. A word is read at the first token that begins in it. Where one token covers several words (积极 is one
-token on Gemma, and two words character by character), it is read for the first of them, and the others go on with what it says:
-a span that holds the first takes them in, and none can begin or end between them.
+each token, `Unit`s. A word is read at its first token. Where one token covers several words (积极 is one token on Gemma, and
+two words character by character), it is read for the first of them, and the others go on with what it says: a span that holds
+the first takes them in, and none can begin or end between them.
 """
 
 import re
@@ -92,24 +92,26 @@ def word_units(words: Words, token_spans: Sequence[tuple[int, int]], *, piece: W
     Args:
         words: the text's.
         token_spans: the characters of each token, without white space around them.
-        piece: which of the tokens that begin in a word: on a causal model the last one has seen the whole word.
+        piece: which of a word's tokens: on a causal model the last one that begins in it has seen the whole word.
 
     Returns:
         Units in order; a word that no token touches (a mark that the tokenizer drops) is in none.
     """
     owner = {at: number for number, (start, end) in enumerate(words.spans) for at in range(start, end)}
-    beginning: dict[int, list[int]] = {}
-    touched: set[int] = set()
+    touching: dict[int, list[int]] = {}
+    beginning: dict[int, int] = {}  # the last token that begins in a word
     for token, (start, end) in enumerate(token_spans):
-        numbers = [owner[at] for at in range(start, end) if at in owner]
+        numbers = dict.fromkeys(owner[at] for at in range(start, end) if at in owner)
+        for number in numbers:
+            touching.setdefault(number, []).append(token)
         if numbers:
-            beginning.setdefault(numbers[0], []).append(token)
-            touched.update(numbers)
+            beginning[next(iter(numbers))] = token
     units: list[Unit] = []
-    for word in sorted(touched):
-        if word in beginning:
-            units.append(Unit(beginning[word][0 if piece == "first" else -1], word, word + 1))
-        else:  # a token of the word in front covers this one too
+    for word in sorted(touching):
+        free = [token for token in touching[word] if not units or token > units[-1].token]
+        if free:
+            units.append(Unit(free[0] if piece == "first" else beginning.get(word, free[0]), word, word + 1))
+        else:  # the token of the word in front covers this one too
             units[-1] = Unit(units[-1].token, units[-1].begin, word + 1)
     return tuple(units)
 
