@@ -6,18 +6,22 @@ from ptune.model.kinds import KINDS, task_class
 from ptune.model.outcome import Look, Outcome, Prepared, TaskPrediction
 from ptune.model.parts import Tune
 from ptune.model.prompt_model import OUT_OF_SCOPE, Prediction, PromptModel, check_judged, judge_scores
+from ptune.model.qa import QaModel
+from ptune.model.qa_rows import FoundAnswer, QaPrediction
 from ptune.model.rows import TOKENS_PER_BATCH
-from ptune.model.task_model import TaskKind, TaskModel
-from ptune.model.writing_model import PreparedTexts, TextPrediction, WritingModel
 from ptune.model.tag_rows import FoundSpan, TagPrediction
 from ptune.model.tagging import TagModel
 from ptune.model.targets import TargetRows, fold_numbers, target_rows
+from ptune.model.task_model import TaskKind, TaskModel
+from ptune.model.writing_model import PreparedTexts, TextPrediction, WritingModel
 
 __all__ = [
     "KINDS",
     "OUT_OF_SCOPE",
     "TOKENS_PER_BATCH",
     "DialogueModel",
+    "FoundAnswer",
+    "FoundSpan",
     "GenerationModel",
     "Look",
     "Outcome",
@@ -25,20 +29,20 @@ __all__ = [
     "Prepared",
     "PreparedTexts",
     "PromptModel",
-    "TaskKind",
-    "TaskModel",
-    "TaskPrediction",
-    "TextPrediction",
     "QaModel",
     "QaPrediction",
     "TagModel",
     "TagPrediction",
     "TargetRows",
+    "TaskKind",
+    "TaskModel",
+    "TaskPrediction",
+    "TextPrediction",
     "Tune",
     "WritingModel",
     "check_judged",
+    "fold_numbers",
     "judge_scores",
+    "target_rows",
     "task_class",
 ]
-    "fold_numbers",
-    "target_rows",
