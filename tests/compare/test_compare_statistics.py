@@ -1,0 +1,107 @@
+"""Intervals cover the truth on simulated results, a method does not differ from itself, and known cases come out as by hand."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ptune.compare.statistics import compare, estimate
+
+MEAN, ROW_SPREAD = 1.0, 1.2
+NUM_WORLDS = 400
+
+
+def simulated(
+    rng: np.random.Generator, difficulty: NDArray[np.float64], num_seeds: int, seed_spread: float
+) -> NDArray[np.float64]:
+    """Right answers of one method: a row's difficulty, a seed's luck, and a rest of its own, as a probit model."""
+    luck = rng.normal(0, seed_spread, (num_seeds, 1))
+    return (difficulty + luck + rng.normal(0, 1, (num_seeds, len(difficulty))) > 0).astype(float)
+
+
+def share(seed_spread: float, shift: float = 0.0) -> float:
+    """What the simulated method gets right over all rows and seeds: the integral of the probit model."""
+    return NormalDist().cdf((MEAN + shift) / np.sqrt(ROW_SPREAD**2 + 1 + seed_spread**2))
+
+
+WORLDS = [(1, 100, 0.0), (3, 60, 0.1), (3, 300, 0.25), (5, 300, 0.25)]
+
+
+@pytest.mark.parametrize(("num_seeds", "num_rows", "seed_spread"), WORLDS)
+def test_intervals_cover_the_truth_about_95_percent_of_the_time(num_seeds: int, num_rows: int, seed_spread: float) -> None:
+    rng = np.random.default_rng(7)
+    covered = 0
+    for _ in range(NUM_WORLDS):
+        rows = rng.normal(MEAN, ROW_SPREAD, num_rows)
+        found = estimate(simulated(rng, rows, num_seeds, seed_spread))
+        covered += found.low <= share(seed_spread) <= found.high
+    assert 0.93 <= covered / NUM_WORLDS <= 0.99
+
+
+@pytest.mark.parametrize(("num_seeds", "num_rows", "seed_spread"), WORLDS)
+def test_differences_cover_the_truth_too(num_seeds: int, num_rows: int, seed_spread: float) -> None:
+    """The second method is better by a fixed shift; both answer the same rows."""
+    rng = np.random.default_rng(8)
+    truth, covered = share(seed_spread) - share(seed_spread, 0.3), 0
+    for _ in range(NUM_WORLDS):
+        rows = rng.normal(MEAN, ROW_SPREAD, num_rows)
+        one, other = (simulated(rng, rows + shift, num_seeds, seed_spread) for shift in (0.0, 0.3))
+        found = compare(one, other)
+        covered += found.low <= truth <= found.high
+    assert 0.93 <= covered / NUM_WORLDS <= 0.99
+
+
+def test_a_method_against_itself_is_no_difference() -> None:
+    right = np.random.default_rng(0).integers(0, 2, (3, 50)).astype(float)
+    found = compare(right, right)
+    assert found.verdict == "no difference" and found.mean == found.low == found.high == 0.0 and found.p == 1.0
+
+
+def test_equal_methods_are_seldom_told_apart() -> None:
+    rng = np.random.default_rng(9)
+    verdicts = []
+    for _ in range(NUM_WORLDS):
+        rows = rng.normal(MEAN, ROW_SPREAD, 120)
+        verdicts.append(compare(simulated(rng, rows, 3, 0.15), simulated(rng, rows, 3, 0.15)).verdict)
+    assert verdicts.count("no difference") / NUM_WORLDS >= 0.92
+
+
+def test_a_clear_difference_has_its_sign() -> None:
+    rng = np.random.default_rng(1)
+    worse = (rng.random((3, 200)) < 0.6).astype(float)
+    better = np.maximum(worse, (rng.random((3, 200)) < 0.5).astype(float))
+    assert compare(better, worse).verdict == "better" and compare(worse, better).verdict == "worse"
+    assert compare(better, worse).p < 0.01
+
+
+def test_pairing_sees_what_single_intervals_hide() -> None:
+    """Two methods right on nearly the same rows: their own intervals overlap, their difference does not hold zero."""
+    rng = np.random.default_rng(2)
+    hard = rng.random(400) < 0.5
+    first = np.tile((~hard).astype(float), (3, 1))
+    second = first.copy()
+    second[:, :20] = 0.0
+    one, other = estimate(first), estimate(second)
+    assert other.high > one.low and compare(first, second).verdict == "better"
+
+
+def test_mean_and_deviation_by_hand() -> None:
+    right = np.array([[1, 1, 0, 0], [1, 1, 1, 0]], dtype=float)
+    found = estimate(right)
+    assert (
+        found.mean == 0.625
+        and found.deviation == pytest.approx(0.25 / np.sqrt(2))
+        and (found.num_seeds, found.num_rows) == (2, 4)
+    )
+    assert estimate(right[:1]).deviation is None
+
+
+def test_all_right_leaves_the_doubt_of_few_rows() -> None:
+    all_right, all_wrong = estimate(np.ones((2, 30))), estimate(np.zeros((2, 30)))
+    assert (all_right.low, all_right.high) == (0.9, 1.0) and (all_wrong.low, all_wrong.high) == (0.0, 0.1)
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="not the same seeds and rows"):
+        compare(np.ones((2, 3)), np.ones((3, 3)))
