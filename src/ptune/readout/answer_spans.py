@@ -62,8 +62,9 @@ def best_threshold(scores: Sequence[float], worth: Sequence[float], worth_of_non
     totals = [sum(worth)]
     for number in order:  # the threshold moves up past this row, which then gets no answer
         totals.append(totals[-1] + worth_of_none[number] - worth[number])
-    best = max(totals)
-    return min((_between(*ends[i : i + 2]) for i, total in enumerate(totals) if total >= best - 1e-9), key=abs)
+    open_places = [place for place in range(len(totals)) if ends[place] < ends[place + 1]]
+    best = max(totals[place] for place in open_places)
+    return min((_between(*ends[place : place + 2]) for place in open_places if totals[place] >= best - 1e-9), key=abs)
 
 
 def _between(low: float, high: float) -> float:
