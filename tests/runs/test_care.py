@@ -41,6 +41,14 @@ def test_each_calibration_looks_at_its_own_texts(hard: dict[str, Any], rows: lis
     assert not priors["none"].any()
 
 
+def test_a_prior_that_is_taken_out_twice_is_the_same(hard: dict[str, Any], rows: list[dict[str, str]]) -> None:
+    task = ptune.fit(**hard)
+    first = prior_of(task).clone()
+    task.model.take_out_prior(task.model.prepare([Example(row) for row in rows]))
+    torch.testing.assert_close(prior_of(task), first, rtol=0, atol=1e-6)
+    assert first.any()
+
+
 def test_own_texts_are_read_from_a_file_beside_the_recipe(hard: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "free.csv").write_text("text\na film\na story\n", encoding="utf-8")
     by_file = ptune.fit(**hard, calibration={"name": "contextual", "texts": str(tmp_path / "free.csv")})

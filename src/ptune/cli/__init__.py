@@ -19,12 +19,15 @@ from ptune.cli.console import say
 from ptune.cli.doctor import doctor
 from ptune.cli.evaluate import evaluate
 from ptune.cli.export import export
+from ptune.cli.icl import icl
 from ptune.cli.import_ import import_
 from ptune.cli.init import init
 from ptune.cli.inspect import inspect
+from ptune.cli.pet import pet
 from ptune.cli.plan import plan
 from ptune.cli.predict import predict
 from ptune.cli.push import push
+from ptune.cli.search import app as search_app
 from ptune.cli.serve import serve, serve_key
 from ptune.cli.train import train
 from ptune.errors import PtuneError
@@ -39,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, evaluate, predict, inspect, export, push):
+for _verb in (init, plan, train, pet, icl, evaluate, predict, inspect, export, push):
     app.command()(_verb)
 app.command("import")(import_)
 for _group, _help in (
@@ -48,6 +51,7 @@ for _group, _help in (
     (models, "Small models to start with."),
 ):
     app.add_typer(_group.app, help=_help)
+app.add_typer(search_app)
 app.add_typer(runs.app, help="Look up and compare runs.")
 app.command()(serve)
 app.command()(serve_key)

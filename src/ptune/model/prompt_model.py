@@ -178,6 +178,7 @@ class PromptModel(LabelModel):
         """
         if self.head is None and calibration != "none":
             rule = _RULES[calibration]
+            self.prior.zero_()  # measured on the model's own scores, also the second time
             each = torch.stack([rule(scores) for scores in self.candidate_scores(rows)])
             self.prior.copy_(each.view(self.prior.shape))
 

@@ -15,6 +15,7 @@ from ptune.readout.choices import choice_scores, choice_words, split_scores
 from ptune.readout.head import HEAD_RATE, LinearHead
 from ptune.readout.model_head import TOKEN_FORM, HeadForm, ModelHead, build_head, form_of, form_settings, kept_form
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
+from ptune.readout.search import FoundWord, assign_words, rank_words
 from ptune.readout.tag_path import best_tags
 from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer, left_text
 
@@ -24,11 +25,13 @@ __all__ = [
     "TOKEN_FORM",
     "Aggregate",
     "CalibrationName",
+    "FoundWord",
     "HeadForm",
     "LengthRule",
     "LinearHead",
     "ModelHead",
     "Verbalizer",
+    "assign_words",
     "batch_prior",
     "best_spans",
     "best_tags",
@@ -47,6 +50,7 @@ __all__ = [
     "left_text",
     "log_prior",
     "pet_scores",
+    "rank_words",
     "split_scores",
     "word_scores",
 ]

@@ -1,7 +1,8 @@
 """One run as data, and its execution."""
 
+from ptune.recipe.caring import settle_confidence
 from ptune.recipe.check import TemplateCheck, check_recipe
-from ptune.recipe.fit import Splits, build_model, fit, read_splits, run
+from ptune.recipe.fit import Splits, build_model, fit, read_splits, run, trainable_copy
 from ptune.recipe.plan import Plan, plan_recipe
 from ptune.recipe.recipe import Recipe, parse_override, read_recipe, read_values
 
@@ -19,4 +20,6 @@ __all__ = [
     "read_splits",
     "read_values",
     "run",
+    "settle_confidence",
+    "trainable_copy",
 ]

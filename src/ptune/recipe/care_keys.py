@@ -67,7 +67,7 @@ class CareKeys(BaseModel):
     @property
     def calibration_name(self) -> str:
         """The calibration's name."""
-        return self.calibration["name"] if isinstance(self.calibration, Mapping) else self.calibration
+        return str(self.calibration["name"] if isinstance(self.calibration, Mapping) else self.calibration)
 
     @property
     def calibration_texts(self) -> Any:

@@ -32,7 +32,7 @@ from ptune.recipe.starts import bundle_start
 from ptune.task import Task
 from ptune.train import Listener, RunFolder, TrainResult, replace, train
 
-__all__ = ["Splits", "build_model", "fit", "read_splits", "run"]
+__all__ = ["Splits", "build_model", "fit", "read_splits", "run", "trainable_copy"]
 
 _NUM_ROWS_COMPARED = 8
 _ROWS = "rows.json"
@@ -92,7 +92,7 @@ def run(
     torch.manual_seed(recipe.seed)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     if recipe.tune == "lm":
-        backbone = _trainable_copy(recipe, backbone)
+        backbone = trainable_copy(recipe, backbone)
     model = build_model(recipe, backbone, splits)
     rows = _prepare_training(model, recipe, splits.train, say)
     validation = _prepare_validation(model, recipe, rows, splits.validation)
@@ -208,7 +208,7 @@ def _class_weights(recipe: Recipe, rows: Sequence[Example]) -> list[float] | Non
     return [recipe.class_weights.get(name, 1.0) for name in names]
 
 
-def _trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:
+def trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:
     """A backbone of this run's own where its weights are trained: a model that was handed in may serve other tasks."""
     if isinstance(recipe.backbone, str | Path):
         return backbone

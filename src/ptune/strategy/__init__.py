@@ -1,0 +1,18 @@
+"""Ways to learn from few labels: each is recipes run by the usual loop, and what is done between them."""
+
+from ptune.strategy.in_context import InContext, InContextSettings, run_in_context
+from ptune.strategy.label_search import FoundLabels, SearchSettings, search_labels
+from ptune.strategy.pet import PetSettings, run_pet
+from ptune.strategy.section import read_section
+
+__all__ = [
+    "FoundLabels",
+    "InContext",
+    "InContextSettings",
+    "PetSettings",
+    "SearchSettings",
+    "read_section",
+    "run_in_context",
+    "run_pet",
+    "search_labels",
+]

@@ -1,0 +1,111 @@
+"""Demonstrations: drawn, ordered, written as a person would, computed once for all texts, calibrated as they are read."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ptune.data import Example
+from ptune.errors import PtuneError
+from ptune.model import PromptModel
+from ptune.readout import contextual_prior
+from ptune.recipe import Recipe
+from ptune.strategy import InContextSettings, run_in_context
+from ptune.strategy.in_context import choose_demos, demo_text
+from ptune.template import Template
+from tiny import tiny_backbone
+
+ROWS = [
+    {"text": text, "label": label}
+    for label, texts in {
+        "good": ("The film was great", "a good story", "It was good"),
+        "bad": ("It was bad", "the plot was bad", "a bad film"),
+    }.items()
+    for text in texts
+]
+EXAMPLES = [Example({"text": row["text"]}, row["label"]) for row in ROWS]
+WORDS = {"good": ["great"], "bad": ["terrible"]}
+
+
+def recipe(kind: str = "gpt2", **keys: Any) -> Recipe:
+    words = {"train": ROWS, "labels": WORDS, "method": "hard", "template": "{demos}{text} It was{mask}", "test": ROWS[:3]}
+    return Recipe.of({**words, "backbone": tiny_backbone(kind), **keys})
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{demos}{text} It was{mask} .", "It was bad It was terrible ."),
+        ("{demos}Review: {text}\nAnswer: {mask}", "Review: It was bad\nAnswer: terrible"),
+    ],
+)
+def test_a_demonstration_reads_as_the_template_with_its_answer(template: str, text: str) -> None:
+    assert demo_text(Template.parse(template), EXAMPLES[3], {"good": "great", "bad": "terrible"}) == text
+
+
+def test_orders() -> None:
+    names = ("good", "bad")
+    by_label = choose_demos(EXAMPLES, names, 2, 1, "by-label")
+    assert [one.label for one in by_label] == ["good", "good", "bad", "bad"]
+    assert [one.label for one in choose_demos(EXAMPLES, names, 2, 1, "alternating")] == ["good", "bad"] * 2
+    shuffled = choose_demos(EXAMPLES, names, 2, 1, "shuffled")
+    assert sorted(one.fields["text"] for one in shuffled) == sorted(one.fields["text"] for one in by_label)
+    assert choose_demos(EXAMPLES, names, 2, 1, "shuffled") == shuffled
+    assert any(choose_demos(EXAMPLES, names, 2, seed, "shuffled") != shuffled for seed in range(2, 6))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3"])
+def test_scores_are_those_of_the_text_written_out(kind: str) -> None:
+    """Against a template into which the demonstrations were typed by hand, without a kept beginning."""
+    chosen = recipe(kind, calibration="none", max_length=40)
+    task = run_in_context(chosen, InContextSettings(per_label=1, order="by-label", separator=" / ")).tasks[0]
+    demos = choose_demos(EXAMPLES, ("good", "bad"), 1, 0, "by-label")
+    first, second = (str(demo.fields["text"]) for demo in demos)
+    typed = f"{first} It was great / {second} It was terrible / {{text}} It was{{mask}}"
+    hand = PromptModel.build(backbone=tiny_backbone(kind), template=typed, labels=WORDS, method="hard", max_length=60)
+    queries = [Example({"text": "the cast was great"}), Example({"text": "bad"})]
+    expected = torch.cat([hand.scores(hand.prepare([one])) for one in queries])
+    got = task.scores(queries)
+    torch.testing.assert_close(got[:, 0] - got[:, 1], expected[:, 0] - expected[:, 1], rtol=0, atol=1e-4)
+
+
+def test_demonstrations_are_computed_once() -> None:
+    task = run_in_context(recipe(max_length=40), InContextSettings(per_label=1)).tasks[0]
+    model = task.model
+    rows = model.prepare([Example({"text": "bad"}), Example({"text": "a day"})])
+    num_demo_tokens = len(rows.encoded[0]) - len(model.backbone.tokens.ids("bad It was"))
+    assert model.num_lead(rows.encoded) >= num_demo_tokens - 2 > 8
+
+
+def test_calibration_reads_the_same_demonstrations() -> None:
+    settings = InContextSettings(per_label=1, order="by-label")
+    task = run_in_context(recipe(max_length=40), settings).tasks[0]
+    plain = run_in_context(recipe(max_length=40, calibration="none"), settings).tasks[0]
+    free = plain.scores([Example({"text": text}) for text in ("N/A", "", "[MASK]")])
+    torch.testing.assert_close(task.model.prior, contextual_prior(free), rtol=0, atol=1e-4)
+
+
+def test_sets_speak_together() -> None:
+    found = run_in_context(recipe(max_length=30), InContextSettings(per_label=1, sets=2))
+    queries = [Example({"text": row["text"]}, row["label"]) for row in ROWS[:3]]
+    mean = torch.stack([torch.softmax(task.scores(queries), 1) for task in found.tasks]).mean(0)
+    guessed = [("good", "bad")[number] for number in mean.argmax(1).tolist()]
+    right = sum(guess == query.label for guess, query in zip(guessed, queries, strict=True)) / 3
+    assert found.ensemble is not None and found.ensemble.accuracy == pytest.approx(right) and len(found.reports) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"template": "{text} It was{mask}"}, "no place for demonstrations"),
+        ({"template": "{demos}{text}{soft:2} It was{mask}", "method": "p-tuning"}, "trains nothing"),
+    ],
+)
+def test_what_cannot_be_is_refused(keys: dict[str, Any], fault: str) -> None:
+    with pytest.raises(PtuneError, match=fault):
+        run_in_context(recipe(**keys), InContextSettings(per_label=1))
+
+
+def test_too_few_rows_are_named() -> None:
+    with pytest.raises(PtuneError, match="fewer rows"):
+        run_in_context(recipe(), InContextSettings(per_label=9))
