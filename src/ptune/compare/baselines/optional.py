@@ -1,0 +1,32 @@
+"""Packages that only baselines need: imported when a baseline runs, with an error that says how to get them."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from ptune.errors import RecipeError
+
+__all__ = ["need", "package_version"]
+
+
+def need(module: str, package: str = "") -> Any:
+    """The module.
+
+    Raises:
+        RecipeError: the package is not installed, or cannot be imported.
+    """
+    name = package or module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = (getattr(error, "name", "") or "").partition(".")[0] == module.partition(".")[0]
+        what = f"this needs the package {name}" if missing else f"the package {name} cannot be imported: {error}"
+        raise RecipeError(what, where="compare", fix="pip install 'ptune[compare]', or leave the method out") from None
+
+
+def package_version(package: str) -> str:
+    """As in `setfit 1.2.0`; the name alone where it is not installed."""
+    try:
+        return f"{package} {version(package)}"
+    except ModuleNotFoundError:
+        return package
