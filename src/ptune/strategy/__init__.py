@@ -4,6 +4,7 @@ from ptune.strategy.in_context import InContext, InContextSettings, run_in_conte
 from ptune.strategy.label_search import FoundLabels, SearchSettings, search_labels
 from ptune.strategy.pet import PetSettings, run_pet
 from ptune.strategy.section import read_section
+from ptune.strategy.transfer import SimilarTask, nearest_tasks, task_similarity
 
 __all__ = [
     "FoundLabels",
@@ -11,8 +12,11 @@ __all__ = [
     "InContextSettings",
     "PetSettings",
     "SearchSettings",
+    "SimilarTask",
+    "nearest_tasks",
     "read_section",
     "run_in_context",
     "run_pet",
     "search_labels",
+    "task_similarity",
 ]
