@@ -13,7 +13,7 @@ from ptune.model import PromptModel
 from ptune.readout import assign_words, log_prior, rank_words
 from ptune.recipe import Recipe
 from ptune.strategy import SearchSettings, search_labels
-from ptune.strategy.label_search import mined_words, vocabulary_scores
+from ptune.strategy.label_search import mined_words, vocabulary_scores, vocabulary_words
 from ptune.template import Template
 from tiny import EXAMPLES, tiny_backbone
 
@@ -95,6 +95,15 @@ def test_runs_of_characters_are_mined_from_texts() -> None:
     found = mined_words(["服务很好，我很喜欢", "质量很好，我很喜欢", "The film 很好"], 9)
     assert "很好" in found and "我很喜欢" in found and "喜欢" not in found  # which never stands without 我很
     assert not any(run.isascii() or "，" in run for run in found)
+
+
+def test_words_are_of_the_texts_script() -> None:
+    tokens = tiny_backbone("gemma3").tokens
+    chinese = vocabulary_words(Template.parse("{text}总体{mask}"), tokens, 50, ["服务很好 ok", "我很喜欢"])
+    english = vocabulary_words(Template.parse("{text} It was{mask}"), tokens, 50, ["The film was great", "a 好 story"])
+    assert chinese and not any(word.isascii() for word in chinese)
+    assert "great" in english and all(word.isascii() for word in english)
+    assert len(vocabulary_words(Template.parse("{text} It was{mask}"), tokens, 3, ["great"])) == 3
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gemma3", "bert", "t5"])

@@ -33,7 +33,7 @@ class SearchSettings(BaseModel):
     """The section `search:` of a recipe.
 
     Args:
-        num_frequent: whole words of the vocabulary to look at, the most frequent first.
+        num_frequent: words of the vocabulary to look at, the most frequent first, in the texts' kind of script.
         num_mined: words of several characters to look at that occur in the texts (scripts without spaces).
         num_likely: of these, the likeliest on a label's texts are its candidates.
         min_consistency: lowest share of pairs of texts in which a word is likelier on the label's own.
@@ -123,13 +123,16 @@ def search_labels(recipe: Recipe, settings: SearchSettings | None = None) -> Fou
     return FoundLabels(names, tuple(chosen), shown, accuracy, len(words))
 
 
-def vocabulary_words(template: Template, tokens: Tokens, num_frequent: int) -> dict[str, int]:
-    """Whole words of the vocabulary that are one token in the template's answer slot, with that token."""
+def vocabulary_words(template: Template, tokens: Tokens, num_frequent: int, texts: Sequence[str]) -> dict[str, int]:
+    """Vocabulary words in the texts' kind of script that are one token in the template's answer slot, with that token."""
+    script = dominant_script(" ".join(texts))
     words: dict[str, int] = {}
-    for index in tokens.frequent_words(num_frequent):
+    for index in tokens.frequent_words(len(tokens.tokenizer)):
         word = tokens.tokenizer.decode([index]).strip()
-        if not word.isalpha() or word in words:
+        if not word.isalpha() or word in words or dominant_script(word) != script:
             continue
+        if len(words) == num_frequent:
+            break
         try:
             ids = Verbalizer({"": (word,)}).answers(template, tokens).ids[0]
         except VerbalizerError:
@@ -154,8 +157,8 @@ def _all_words(
     backbone: Backbone, template: Template, examples: Sequence[Example], max_length: int | None, settings: SearchSettings
 ) -> tuple[list[str], Tensor]:
     """Candidates and log P(w | x) of each on each text [N, W]."""
-    single = vocabulary_words(template, backbone.tokens, settings.num_frequent)
     texts = [value for example in examples for value in example.fields.values() if isinstance(value, str)]
+    single = vocabulary_words(template, backbone.tokens, settings.num_frequent, texts)
     several = [word for word in mined_words(texts, settings.num_mined) if word not in single]
     anchor = list(single)[:2]
     if len(anchor) < 2:
