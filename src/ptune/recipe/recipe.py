@@ -269,8 +269,10 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     def train_settings(self) -> TrainSettings:
         """The training keys alone."""
         keys = [key for key in TrainSettings.model_fields if key in self.model_fields_set]
-        values = {key: getattr(self, key) for key in keys}
-        return TrainSettings(**values, **({} if self.folds is None else {"keep_candidates": "ensemble"}))
+        values: dict[str, Any] = {key: getattr(self, key) for key in keys}
+        if self.folds is not None:
+            values["keep_candidates"] = "ensemble"
+        return TrainSettings(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """The keys that were set, as plain values; rows and objects in memory are named, not copied."""
