@@ -3,7 +3,7 @@
 from ptune.strategy.in_context import InContext, InContextSettings, run_in_context
 from ptune.strategy.label_search import FoundLabels, SearchSettings, search_labels
 from ptune.strategy.pet import PetSettings, run_pet
-from ptune.strategy.section import read_section
+from ptune.strategy.section import read_section, section_of
 from ptune.strategy.transfer import SimilarTask, nearest_tasks, task_similarity
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "run_in_context",
     "run_pet",
     "search_labels",
+    "section_of",
     "task_similarity",
 ]
