@@ -178,7 +178,8 @@ seed: 0
 
 _KINDS_PART = """\
 # -- other kinds of task than classification (docs/tasks.md), and the keys that are theirs
-# task: classification  # or choice
+# task: classification  # or multi-label, choice
+# threshold: 0.5  # multi-label: the probability from which a label is given; else chosen on the validation rows
 # choices: choices  # choice: the column with each row's choices, a list
 # answer: answer  # choice: the column with the right one's number, from 0
 # yes_no: [Yes, No]  # choice, multi-label: words that judge each text in {choice}

@@ -5,6 +5,7 @@ from ptune.errors import RecipeError
 from ptune.model.choice_model import ChoiceModel
 from ptune.model.dialogue import DialogueModel
 from ptune.model.generation import GenerationModel
+from ptune.model.multi_label_model import MultiLabelModel
 from ptune.model.prompt_model import PromptModel
 from ptune.model.qa import QaModel
 from ptune.model.tagging import TagModel
@@ -14,6 +15,7 @@ __all__ = ["KINDS", "task_class"]
 
 _ALL: tuple[type[TaskModel], ...] = (
     PromptModel,
+    MultiLabelModel,
     ChoiceModel,
     GenerationModel,
     DialogueModel,

@@ -75,6 +75,7 @@ class LabelModel(TaskModel, ABC):
 
     keys: ClassVar[tuple[str, ...]] = ("labels", "pool", "fill", "class_weights", "label_smoothing")
     labels_are: ClassVar[LabelsAre] = "required"
+    label_words: ClassVar[bool] = True
     takes_candidates: ClassVar[bool] = True
 
     prior: Tensor

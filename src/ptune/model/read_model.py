@@ -17,8 +17,18 @@ from ptune.errors import RecipeError, VerbalizerError
 from ptune.inputs import AnswerWords, Batch, Encoded, FillOrder, PoolKind, lay_out_pooled, lay_out_words
 from ptune.model.outcome import Prepared
 from ptune.model.task_model import TaskModel
-from ptune.readout import HeadForm, LinearHead, ModelHead, Verbalizer, form_of, word_scores
-from ptune.template import Choice, Template
+from ptune.readout import (
+    HeadForm,
+    LinearHead,
+    ModelHead,
+    Verbalizer,
+    build_head,
+    form_of,
+    form_settings,
+    kept_form,
+    word_scores,
+)
+from ptune.template import Template
 
 __all__ = ["JudgedBatch", "PreparedTexts", "ReadModel", "YesNo", "judged_batch", "yes_no_words"]
 
@@ -92,15 +102,10 @@ class ReadModel(TaskModel, ABC):
         super().__init__(backbone, template, **common)
         self.yes_no, self.pool = yes_no, pool
         self.fill: FillOrder = fill
-        self.is_read = any(isinstance(node, Choice) for node in template.nodes)
+        self.is_read = template.has_choice
         self.answers = None if yes_no is None else yes_no.answers(template, backbone.tokens)
         if pool is not None:
-            width, high = backbone.spec.width, self.head_dtype
-            self.head = (
-                LinearHead(width, num_outputs, seed=self.seed, dtype=high)
-                if form is None
-                else ModelHead(width, num_outputs, form, seed=self.seed, dtype=high)
-            )
+            self.head = build_head(backbone.spec.width, num_outputs, form, seed=self.seed, dtype=self.head_dtype)
 
     @classmethod
     def model_form(cls, backbone: Backbone) -> HeadForm:
@@ -169,16 +174,15 @@ class ReadModel(TaskModel, ABC):
     def read_settings(self) -> dict[str, Any]:
         """What a card keeps of the readout."""
         words = None if self.yes_no is None else asdict(self.yes_no)
-        form = {"form": asdict(self.head.form)} if isinstance(self.head, ModelHead) else {}
-        return {"yes_no": words, "pool": self.pool, "fill": self.fill, **form}
+        return {"yes_no": words, "pool": self.pool, "fill": self.fill, **form_settings(self.head)}
 
     @staticmethod
     def kept_readout(settings: Mapping[str, Any]) -> dict[str, Any]:
         """The reverse of `read_settings`, as arguments."""
-        words, form = settings["yes_no"], settings.get("form")
+        words = settings["yes_no"]
         return {
             "yes_no": None if words is None else Verbalizer.from_dict(words),
-            "form": None if form is None else HeadForm.parse(form),
+            "form": kept_form(settings),
             "pool": settings["pool"],
             "fill": settings["fill"],
         }

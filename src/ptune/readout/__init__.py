@@ -17,6 +17,7 @@ from ptune.readout.model_head import TOKEN_FORM, HeadForm, ModelHead, build_head
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
 from ptune.readout.search import FoundWord, assign_words, rank_words
 from ptune.readout.tag_path import best_tags
+from ptune.readout.threshold import best_log_odds
 from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer, left_text
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Verbalizer",
     "assign_words",
     "batch_prior",
+    "best_log_odds",
     "best_spans",
     "best_tags",
     "best_temperature",

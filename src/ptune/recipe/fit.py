@@ -17,7 +17,17 @@ import psutil
 import torch
 
 from ptune.backbone import Backbone, load_backbone
-from ptune.data import Example, LabelSet, fingerprint, has_splits, hold_out, read_examples, sample_rows, sample_shots
+from ptune.data import (
+    Example,
+    LabelSet,
+    fingerprint,
+    has_splits,
+    hold_out,
+    label_text,
+    read_examples,
+    sample_rows,
+    sample_shots,
+)
 from ptune.errors import RecipeError, TrainError, notice
 from ptune.inputs import PoolKind
 from ptune.model import Prepared, TaskModel
@@ -173,6 +183,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
     method = parse_method(recipe.method)
     derived: dict[str, Callable[[], Any]] = {
         "labels": lambda: recipe.verbalizer() if recipe.has_label_words and recipe.labels else recipe.label_names(),
+        "label_texts": lambda: _label_texts(recipe.labels),
         "pool": lambda: _pool(recipe, backbone) if recipe.head else None,
         "class_weights": lambda: _class_weights(recipe, splits.train),
         "examples": lambda: splits.train,
@@ -193,6 +204,13 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
 
 def _pool(recipe: Recipe, backbone: Backbone) -> PoolKind:
     return recipe.pool or {"encoder": "cls", "decoder": "last", "encoder-decoder": "mean"}[backbone.kind]  # type: ignore[return-value]
+
+
+def _label_texts(labels: Any) -> dict[str, str]:
+    """The texts that stand for labels, where the recipe gives some: the first word of each."""
+    if not isinstance(labels, Mapping):
+        return {}
+    return {label_text(name): words if isinstance(words, str) else str(next(iter(words))) for name, words in labels.items()}
 
 
 def _class_weights(recipe: Recipe, rows: Sequence[Example]) -> list[float] | None:

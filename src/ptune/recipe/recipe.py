@@ -238,7 +238,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     @property
     def has_label_words(self) -> bool:
         """Whether labels are scored by their words, rather than by a head."""
-        return self.head is None and "pool" in self.kind.keys
+        return self.head is None and self.kind.label_words
 
     def _check_labels(self) -> None:
         """Checks label words, or the names of labels that a head scores.

@@ -13,16 +13,19 @@ from ptune.model import KINDS, TaskModel
 
 __all__ = ["TaskKeys", "foreign_key", "kinds_with"]
 
-_WITH = {"labels": ("aggregate", "length", "terminator"), "pool": ("head",), "doc_stride": ("head",)}
+_WITH = {"pool": ("head",), "doc_stride": ("head",)}
 """Recipe keys that a kind takes with one of its own."""
+_OF_WORDS = ("aggregate", "length", "terminator")
+"""Recipe keys of label words."""
 
 
 class TaskKeys(BaseModel):
     """Keys of kinds of task.
 
     Args:
-        task: the kind: classification (one label of several), choice (one of a row's own choices), generation (a text),
-            dialogue (the next reply), tagging (a tag for each word), qa (a span of a text), ...
+        task: the kind: classification (one label of several), multi-label (any number of labels), choice (one of a row's own
+            choices), generation (a text), dialogue (the next reply), tagging (a tag for each word), qa (a span of a text), ...
+        threshold: multi-label: the probability from which a label is given; None chooses it on the validation rows.
         choices: choice: the column with the choices, a list.
         answer: choice: the column with the right one's number, from 0, or its text.
         yes_no: choice, multi-label: the words for yes and no, where each text in {choice} is judged by words.
@@ -46,6 +49,7 @@ class TaskKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = "classification"
+    threshold: float | None = Field(default=None, gt=0, lt=1)
     choices: str = "choices"
     answer: str = "answer"
     yes_no: list[str | list[str]] | None = None
@@ -82,4 +86,4 @@ def foreign_key(kind: type[TaskModel], given: Iterable[str]) -> tuple[str, tuple
 
 def _keys(kind: type[TaskModel]) -> set[str]:
     own = {*kind.keys, *kind.input_keys, *kind.target_keys, *(["label"] if kind.reads_label else [])}
-    return own | {key for name in own for key in _WITH.get(name, ())}
+    return own | {key for name in own for key in _WITH.get(name, ())} | set(_OF_WORDS if kind.label_words else ())

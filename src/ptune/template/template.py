@@ -92,6 +92,11 @@ class Template:
     def has_soft(self) -> bool:
         return bool(self.soft_nodes)
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether a text that is judged stands in it."""
+        return any(isinstance(node, Choice) for node in self.nodes)
+
     def before_mask(self) -> tuple[Node, ...]:
         """The nodes in front of the first mask; all nodes where there is none."""
         return self.nodes[: self._first_mask()]
