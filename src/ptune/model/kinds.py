@@ -8,6 +8,7 @@ from ptune.model.generation import GenerationModel
 from ptune.model.multi_label_model import MultiLabelModel
 from ptune.model.prompt_model import PromptModel
 from ptune.model.qa import QaModel
+from ptune.model.regression_model import RegressionModel
 from ptune.model.tagging import TagModel
 from ptune.model.task_model import TaskModel
 
@@ -16,6 +17,7 @@ __all__ = ["KINDS", "task_class"]
 _ALL: tuple[type[TaskModel], ...] = (
     PromptModel,
     MultiLabelModel,
+    RegressionModel,
     ChoiceModel,
     GenerationModel,
     DialogueModel,

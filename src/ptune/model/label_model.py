@@ -77,6 +77,7 @@ class LabelModel(TaskModel, ABC):
     labels_are: ClassVar[LabelsAre] = "required"
     label_words: ClassVar[bool] = True
     takes_candidates: ClassVar[bool] = True
+    min_labels: ClassVar[int] = 2
 
     prior: Tensor
     head: LinearHead | ModelHead | None
@@ -102,7 +103,7 @@ class LabelModel(TaskModel, ABC):
         label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
-        if len(labels) < 2:
+        if len(labels) < self.min_labels:
             raise VerbalizerError(f"{len(labels)} label given, at least two are needed", where="labels")
         answers: AnswerWords | None = None
         if verbalizer is not None:
@@ -125,7 +126,7 @@ class LabelModel(TaskModel, ABC):
         high = self.head_dtype
         if pool is not None:
             self.head = build_head(backbone.spec.width, self.num_outputs, form, seed=seed, dtype=high)
-        shape = (self.num_candidates, len(labels)) if self.has_candidates else (len(labels),)
+        shape = (self.num_candidates, self.num_outputs) if self.has_candidates else (self.num_outputs,)
         self.register_buffer("prior", torch.zeros(shape, dtype=high))
         self.check_readout()
         check_template(template, backbone, has_words=answers is not None, pool=pool)

@@ -8,6 +8,7 @@ from ptune.objective.abstain import Abstention, abstention
 from ptune.objective.choice import ChoiceReport, choice_report
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
 from ptune.objective.loss import classification_loss, distribution_loss
+from ptune.objective.numbers import expected_value, level_loss, squared_loss, two_hot
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
 from ptune.objective.protocol import TaskReport
 from ptune.objective.report import ClassFigures, Report, report, wilson
@@ -34,13 +35,17 @@ __all__ = [
     "choice_report",
     "classification_loss",
     "distribution_loss",
+    "expected_value",
     "label_set_report",
+    "level_loss",
     "ordinal_report",
     "report",
     "span_report",
     "span_rule",
+    "squared_loss",
     "tag_report",
     "text_report",
     "text_units",
+    "two_hot",
     "wilson",
 ]
