@@ -191,9 +191,11 @@ def test_setfit_runs_on_encoders_alone(examples: Rows, setup_on: SetupOn) -> Non
     pytest.importorskip("setfit")
     contender, setup = Registry.get("setfit"), setup_on("bert")
     assert "no encoder" in contender.refusal(setup_on("gpt2")) and contender.refusal(setup) == ""
+    before = digest(setup.backbone)
     fitted = contender.fit(setup, examples, examples, seed=0, settings=contender.trials(1)[0])
     found = fitted.predict(examples)
     assert found.shape == (12, 2) and np.allclose(found.sum(1), 1) and fitted.facts["package"].startswith("setfit ")
+    assert digest(setup.backbone) == before
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, examples: Rows, setup_on: SetupOn) -> None:
@@ -212,10 +214,10 @@ def test_trials_are_a_default_and_its_neighbours() -> None:
 
 
 def digest(backbone: Backbone | None) -> str:
-    """Of all weights; empty without a backbone."""
+    """Of all weights and of the configuration; empty without a backbone."""
     if backbone is None:
         return ""
-    whole = sha256()
+    whole = sha256(repr(backbone.model.config.to_dict()).encode() + backbone.model.config._attn_implementation.encode())
     for value in backbone.model.state_dict().values():
         whole.update(value.contiguous().numpy().tobytes())
     return whole.hexdigest()

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptune.backbone import Backbone
+from ptune.backbone import Backbone, KeptContexts
 from ptune.data import Example, did_you_mean
 from ptune.errors import RecipeError
 from ptune.template import resolve
 
-__all__ = ["Contender", "Fitted", "Needs", "Paradigm", "Point", "Registry", "Setup", "look_of", "rates"]
+__all__ = ["Contender", "Fitted", "KeptTexts", "Needs", "Paradigm", "Point", "Registry", "Setup", "look_of", "rates"]
 
 Paradigm = Literal["no learning", "counting", "word vectors", "fine-tuning", "prompting"]
 """The field's four paradigms in their order, after what learns nothing."""
@@ -30,6 +30,28 @@ Probabilities = NDArray[np.float64]
 
 _RATE_FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0)
 MAX_TRIALS = len(_RATE_FACTORS)
+
+
+class KeptTexts:
+    """Contexts of texts that causal models read, kept for all cells of a process; one store for each backbone.
+
+    Args:
+        max_bytes: of the texts of one prediction; what would take more is computed each time.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        self.max_bytes = max_bytes
+        self._stores: dict[str, KeptContexts] = {}
+
+    def of(self, backbone: Backbone) -> KeptContexts:
+        """The store; texts that it has not seen are computed when they are asked for."""
+        if backbone.fingerprint not in self._stores:
+            self._stores = {backbone.fingerprint: KeptContexts(backbone, [])}  # those of another backbone go
+        return self._stores[backbone.fingerprint]
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._stores = {}
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,7 @@ class Setup:
         steps: number of training rows -> optimiser steps of whatever is trained by steps.
         batch_size: rows of a step.
         unlabelled: texts without labels that a contender may learn from (word vectors do).
+        kept: contexts that cells share.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +76,7 @@ class Setup:
     steps: Callable[[int], int] = lambda num_rows: 80
     batch_size: int = 8
     unlabelled: tuple[Example, ...] = ()
+    kept: KeptTexts = field(default_factory=KeptTexts)
 
     def classes(self, rows: Sequence[Example]) -> NDArray[np.int64]:
         """[R] class numbers of labelled rows."""

@@ -6,14 +6,18 @@ from typing import Any
 
 from ptune.errors import RecipeError
 
-__all__ = ["need", "package_version"]
+__all__ = ["MissingPackage", "need", "package_version"]
+
+
+class MissingPackage(RecipeError):
+    """A package that a baseline needs is not here; once it is, the baseline is tried again."""
 
 
 def need(module: str, package: str = "") -> Any:
     """The module.
 
     Raises:
-        RecipeError: the package is not installed, or cannot be imported.
+        MissingPackage: the package is not installed, or cannot be imported.
     """
     name = package or module.partition(".")[0]
     try:
@@ -21,7 +25,7 @@ def need(module: str, package: str = "") -> Any:
     except ImportError as error:
         missing = (getattr(error, "name", "") or "").partition(".")[0] == module.partition(".")[0]
         what = f"this needs the package {name}" if missing else f"the package {name} cannot be imported: {error}"
-        raise RecipeError(what, where="compare", fix="pip install 'ptune[compare]', or leave the method out") from None
+        raise MissingPackage(what, where="compare", fix="pip install 'ptune[compare]', or leave the method out") from None
 
 
 def package_version(package: str) -> str:

@@ -18,7 +18,16 @@ from ptune.compare.contender import Setup
 from ptune.data import Example
 from ptune.errors import BackboneError
 
-__all__ = ["MAX_LENGTH", "PlainBatch", "by_length", "padded", "plain_classifier", "plain_language_model", "text_ids"]
+__all__ = [
+    "MAX_LENGTH",
+    "PlainBatch",
+    "by_length",
+    "padded",
+    "plain_classifier",
+    "plain_config",
+    "plain_language_model",
+    "text_ids",
+]
 
 MAX_LENGTH = 256
 
@@ -68,7 +77,7 @@ def plain_language_model(backbone: Backbone) -> Any:
         BackboneError: it has none.
     """
     backbone.require_output()
-    model = type(backbone.model)(_config(backbone))
+    model = type(backbone.model)(plain_config(backbone))
     model.load_state_dict(backbone.model.state_dict())
     return model.to(backbone.device)
 
@@ -79,12 +88,12 @@ def plain_classifier(backbone: Backbone, num_labels: int, seed: int) -> Any:
     Raises:
         BackboneError: transformers has none for this model.
     """
-    config = _config(backbone)
+    config = plain_config(backbone)
     config.num_labels, config.pad_token_id = num_labels, backbone.tokens.pad_id
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+            model = AutoModelForSequenceClassification.from_config(config, attn_implementation=config._attn_implementation)
         except ValueError as error:
             what = f"transformers has no classifier for {backbone.spec.architecture}: {str(error).splitlines()[0]}"
             raise BackboneError(what, where="backbone") from None
@@ -95,9 +104,10 @@ def plain_classifier(backbone: Backbone, num_labels: int, seed: int) -> Any:
     return model.to(backbone.device)
 
 
-def _config(backbone: Backbone) -> Any:
+def plain_config(backbone: Backbone) -> Any:
+    """The model's sizes with transformers' own attention; a copy, since a model and its parts share theirs."""
     config = copy.deepcopy(backbone.model.config)
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = "sdpa" if getattr(backbone.model, "_supports_sdpa", False) else "eager"
     return config
 
 

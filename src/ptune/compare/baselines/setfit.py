@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptune.compare.baselines.optional import need, package_version
-from ptune.compare.baselines.plain import MAX_LENGTH
+from ptune.compare.baselines.plain import MAX_LENGTH, plain_config
 from ptune.compare.contender import Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup, rates
 from ptune.data import Example
 
@@ -109,9 +109,8 @@ def _sentence_encoder(setup: Setup) -> Any:
     backbone = setup.model()
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder)
-        base = type(backbone.model.base_model)(backbone.model.base_model.config)
+        base = type(backbone.model.base_model)(plain_config(backbone))
         base.load_state_dict(backbone.model.base_model.state_dict(), strict=False)  # a pooler may be missing; none is read
-        base.set_attn_implementation("sdpa")
         base.save_pretrained(path)
         backbone.tokens.tokenizer.save_pretrained(path)
         encoder = library.SentenceTransformer(folder, device=str(backbone.device))  # a bare model gets mean pooling

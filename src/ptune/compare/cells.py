@@ -1,0 +1,263 @@
+"""One cell of a comparison: a contender on a model, with so many shots, on one seed. What is kept is not computed again.
+
+In: a contender, its `Setup`, the rows. Out: `Cell` with the choice among trials and the probabilities of each test set, or the
+reason why there is nothing. The choice is made on validation rows alone (accuracy, then loss, then order); test rows are only
+ever predicted, with the chosen setting.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ptune.compare.baselines.optional import MissingPackage
+from ptune.compare.contender import Contender, Fitted, Probabilities, Setup, look_of
+from ptune.compare.memory import MemoryPeak
+from ptune.compare.samples import Pools, SeedRows, digest
+from ptune.compare.store import Fit, Store, key_of
+from ptune.data import Example, fingerprint
+from ptune.errors import PtuneError
+from ptune.template import resolve
+
+__all__ = ["Cell", "CellRunner"]
+
+_ENOUGH_TO_TIME = 10
+_FORMAT = 1
+_WORTH_COLLECTING = 50
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell gave.
+
+    Args:
+        method, backbone, shots, seed: which; `backbone` is empty for contenders that need none.
+        fit: the chosen one, None where there is only a reason.
+        key: under which the chosen fit is kept.
+        num_trials: settings that were tried for the choice.
+        probabilities: of each test set, in its order.
+        predict_seconds: of a thousand texts.
+        num_unlabelled: texts without labels that it was given.
+        reason: why there is nothing; empty where there is something.
+        was_computed: whether anything was computed now, rather than kept from before.
+    """
+
+    method: str
+    backbone: str
+    shots: int
+    seed: int
+    fit: Fit | None = None
+    key: str = ""
+    num_trials: int = 0
+    probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
+    predict_seconds: float | None = None
+    num_unlabelled: int = 0
+    reason: str = ""
+    was_computed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the probabilities."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("probabilities", "was_computed")}
+        return {**values, "fit": None if self.fit is None else asdict(self.fit)}
+
+
+class CellRunner:
+    """Computes cells, or takes them from the store.
+
+    Args:
+        store: the comparison's folder.
+        pools: its rows.
+        retry: whether fits that failed are tried again.
+    """
+
+    def __init__(self, store: Store, pools: Pools, *, retry: bool = False) -> None:
+        self.store, self.pools, self.retry = store, pools, retry
+
+    def run(
+        self,
+        contender: Contender,
+        setup: Setup,
+        rows: SeedRows,
+        *,
+        shots: int,
+        seed: int,
+        trials: Sequence[dict[str, Any]],
+    ) -> Cell:
+        """One cell.
+
+        Args:
+            contender: the method.
+            setup: what it is given.
+            rows: of this seed.
+            shots: of each class.
+            seed: of the draw and of everything random.
+            trials: settings to choose from.
+        """
+        backbone = setup.backbone.spec.name if setup.backbone is not None else ""
+        name = (contender.name, backbone, shots, seed)
+        before = _Count()
+        try:
+            refusal = contender.refusal(setup)
+            if refusal:
+                return Cell(*name, reason=refusal)
+            best, failed = self._best(contender, setup, rows, seed, trials, before)
+        except MissingPackage as error:
+            return Cell(*name, reason=str(error))
+        if best is None:
+            return Cell(*name, reason=failed, num_trials=len(trials), was_computed=before.computed > 0)
+        key, fit, fitted = best
+        probabilities, seconds = self._predictions(contender, setup, rows, seed, key, fit, fitted, before)
+        num_unlabelled = len(setup.unlabelled) if contender.uses_unlabelled else 0
+        return Cell(
+            *name,
+            fit,
+            key,
+            len(trials),
+            probabilities,
+            seconds,
+            num_unlabelled=num_unlabelled,
+            was_computed=before.computed > 0,
+        )
+
+    def key(self, contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: Mapping[str, Any]) -> str:
+        """Under which a fit is kept: everything that decides it, and nothing else."""
+        facts: dict[str, Any] = {
+            "format": _FORMAT,
+            "contender": contender.identity,
+            "settings": settings,
+            "labels": setup.labels,
+            "language": setup.language,
+            "steps": setup.steps(len(rows.train)),
+            "batch_size": setup.batch_size,
+            "train": fingerprint(rows.train),
+            "validation": fingerprint(rows.validation),
+            "seed": seed,
+        }
+        if contender.needs == "nothing":
+            facts["fields"] = resolve(setup.recipe["template"]).field_names
+        else:
+            facts |= {"recipe": setup.recipe, "backbone": setup.model().fingerprint, "text_start": setup.model().text_start}
+        if contender.uses_unlabelled:
+            facts["unlabelled"] = fingerprint(setup.unlabelled)
+        return key_of(facts)
+
+    def _best(
+        self,
+        contender: Contender,
+        setup: Setup,
+        rows: SeedRows,
+        seed: int,
+        trials: Sequence[dict[str, Any]],
+        count: "_Count",
+    ) -> tuple[tuple[str, Fit, Fitted | None] | None, str]:
+        """The trial that did best on validation, and why the first one failed; only the best stays in memory."""
+        best, failed = None, ""
+        for settings in trials:
+            one = self._trial(contender, setup, rows, seed, settings, count)
+            if one[1].failed:
+                failed = failed or one[1].failed
+            elif best is None or (one[1].accuracy, -one[1].loss) > (best[1].accuracy, -best[1].loss):
+                best = one
+        return best, failed
+
+    def _trial(
+        self,
+        contender: Contender,
+        setup: Setup,
+        rows: SeedRows,
+        seed: int,
+        settings: dict[str, Any],
+        count: "_Count",
+    ) -> tuple[str, Fit, Fitted | None]:
+        """A fit with its key, and what was learned where it was learned just now."""
+        key = self.key(contender, setup, rows, seed, settings)
+        kept = self.store.fit(key)
+        if kept is not None and not (kept.failed and self.retry):
+            return key, kept, None
+        count.computed += 1
+        fit, fitted = _learned(contender, setup, rows, seed, settings)
+        if fitted is not None:
+            fitted.save(self.store.bundle(key))  # a small task, from which further texts are answered
+        self.store.put_fit(key, fit)
+        return key, fit, fitted
+
+    def _predictions(
+        self,
+        contender: Contender,
+        setup: Setup,
+        rows: SeedRows,
+        seed: int,
+        key: str,
+        fit: Fit,
+        fitted: Fitted | None,
+        count: "_Count",
+    ) -> tuple[dict[str, Probabilities], float | None]:
+        """Of all test sets; only texts that were never asked are asked."""
+        known = self.store.predictions(key)
+        wanted = {digest(row): row for test in self.pools.tests.values() for row in test}
+        missing = {text: row for text, row in wanted.items() if text not in known}
+        if missing:
+            count.computed += 1
+            if fitted is None and self.store.bundle(key).exists():
+                fitted = contender.load(self.store.bundle(key), setup)
+            if fitted is None:
+                fitted = contender.fit(setup, rows.train, rows.validation, seed=seed, settings=fit.settings)
+            started = time.perf_counter()
+            found = fitted.predict([Example(row.fields, where=row.where) for row in missing.values()])
+            seconds = 1000 * (time.perf_counter() - started) / len(missing)
+            old = self.store.predict_seconds(key)
+            timed = seconds if len(missing) >= _ENOUGH_TO_TIME or old is None else old
+            self.store.put_predictions(key, dict(zip(missing, found, strict=True)), timed)
+            known = self.store.predictions(key)
+        tests = {name: np.array([known[digest(row)] for row in test]) for name, test in self.pools.tests.items()}
+        return tests, self.store.predict_seconds(key)
+
+
+@dataclass
+class _Count:
+    """How many pieces of a cell were computed now."""
+
+    computed: int = 0
+
+
+def _learned(
+    contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: dict[str, Any]
+) -> tuple[Fit, Fitted | None]:
+    """Learns and looks at validation; a failure becomes its reason, so that a run of hours goes on."""
+    backbone = setup.backbone
+    own = 0 if backbone is None else sum(one.numel() * one.element_size() for one in backbone.model.parameters()) >> 20
+    try:
+        with MemoryPeak(thorough=own > _WORTH_COLLECTING) as peak:
+            started = time.perf_counter()
+            fitted = contender.fit(setup, rows.train, rows.validation, seed=seed, settings=settings)
+            seconds = time.perf_counter() - started
+            accuracy, loss = look_of(fitted.predict(rows.validation), setup.classes(rows.validation))
+    except MissingPackage:
+        raise
+    except PtuneError as error:
+        return Fit(settings, failed=str(error)), None
+    except (
+        ValueError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        NotImplementedError,
+        ArithmeticError,
+    ) as error:
+        return Fit(settings, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"), None
+    fit = Fit(
+        settings,
+        accuracy,
+        loss,
+        seconds,
+        peak.mb + own,
+        fitted.num_trained,
+        fitted.num_bytes,
+        [point.to_dict() for point in fitted.curve],
+        fitted.facts,
+    )
+    return fit, fitted

@@ -1,0 +1,238 @@
+"""Runs a comparison: every method on every model, with every number of shots, on every seed.
+
+In: a `Spec` and a folder. Out: `Outcome`: all cells, each with figures or with the reason why it has none. Loaded models and
+kept contexts are shared by all cells of a process. Seeds are the outermost loop, so that a run that ends early has all methods
+on few seeds rather than few methods on all. With a budget a cell only begins where it is expected to end in time.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ptune.backbone import Backbone, load_backbone
+from ptune.compare.cells import Cell, CellRunner
+from ptune.compare.contender import KeptTexts, Setup
+from ptune.compare.samples import Pools, SeedRows, make_pools, rows_of_seed
+from ptune.compare.spec import Line, Spec, name_of
+from ptune.compare.store import Store
+from ptune.compare.timing import Clock
+from ptune.data import Example, has_splits, read_examples
+from ptune.errors import PtuneError
+from ptune.recipe import Recipe, read_splits
+from ptune.template import dominant_script
+
+__all__ = ["Comparison", "Outcome", "run_comparison"]
+
+Say = Callable[[str], None]
+_MOST_TEXTS_FOR_SCRIPT = 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison gave.
+
+    Args:
+        spec: what was asked for.
+        pools: the rows.
+        labels: names in order.
+        cells: in the order of methods, models, shots and seeds.
+        seconds: of this call.
+        num_computed: cells that were computed in it; the others were there.
+    """
+
+    spec: Spec
+    pools: Pools
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    seconds: float
+    num_computed: int
+
+
+@dataclass
+class Comparison:
+    """A comparison that is ready to run.
+
+    Args:
+        spec: what is asked for.
+        folder: where results are kept.
+        retry: whether fits that failed are tried again.
+    """
+
+    spec: Spec
+    folder: Path
+    retry: bool = False
+    _chosen: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    _loaded: dict[str, Backbone | PtuneError] = field(default_factory=dict)
+    _rows: dict[tuple[int, int], SeedRows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        recipe = Recipe.of(
+            {key: value for key, value in self.spec.recipe.items() if key not in ("shots", "hold_out")}, where=self.spec.name
+        )
+        splits = read_splits(recipe)
+        settings = self.spec.settings
+        self.labels = recipe.label_names()
+        others = {name: _other_rows(source, recipe) for name, source in settings.tests.items()}
+        self.pools = make_pools(
+            splits.train, splits.validation, splits.test, labels=self.labels, test_rows=settings.test_rows, others=others
+        )
+        self.kept = KeptTexts()
+        self.runner = CellRunner(Store(self.folder), self.pools, retry=self.retry)
+        self._steps = recipe.train_settings().num_steps
+        self._batch_size = recipe.batch_size
+        for shots in self.spec.shots:
+            for seed in settings.seeds:  # too few rows are an error before any work
+                self.rows(shots, seed)
+
+    def rows(self, shots: int, seed: int) -> SeedRows:
+        """What a seed learns from and chooses on."""
+        if (shots, seed) not in self._rows:
+            wanted = self.spec.settings.validation_shots or shots
+            self._rows[shots, seed] = rows_of_seed(self.pools, self.labels, shots, wanted, seed)
+        return self._rows[shots, seed]
+
+    def cell(self, line: Line, seed: int) -> Cell:
+        """One cell; the first seed of a line chooses for all, or each for itself."""
+        backbone = None
+        if line.backbone is not None:
+            loaded = self._load(line.backbone)
+            if isinstance(loaded, PtuneError):
+                return Cell(line.contender.name, line.backbone_name, line.shots, seed, reason=str(loaded))
+            backbone = loaded
+        setup = self._setup(line, backbone)
+        at = (line.contender.name, line.backbone_name, line.shots)
+        trials = self.trials(line, seed)
+        cell = self.runner.run(line.contender, setup, self.rows(line.shots, seed), shots=line.shots, seed=seed, trials=trials)
+        if cell.fit is not None and seed == self.spec.settings.seeds[0]:
+            self._chosen[at] = cell.fit.settings
+        return cell
+
+    def trials(self, line: Line, seed: int) -> list[dict[str, Any]]:
+        """The settings of a cell: all of them on the first seed, then the one that was chosen there."""
+        settings = self.spec.settings
+        chosen = self._chosen.get((line.contender.name, line.backbone_name, line.shots))
+        if settings.tune_on == "first" and seed != settings.seeds[0] and chosen is not None:
+            return [chosen]
+        return line.contender.trials(settings.trials)
+
+    def is_kept(self, line: Line, seed: int) -> bool:
+        """Whether a cell's fits are all there, so that it costs next to nothing."""
+        backbone = None if line.backbone is None else self._load(line.backbone)
+        if isinstance(backbone, PtuneError):
+            return True
+        setup, rows = self._setup(line, backbone), self.rows(line.shots, seed)
+        keys = [self.runner.key(line.contender, setup, rows, seed, settings) for settings in self.trials(line, seed)]
+        return all(self.runner.store.fit(key) is not None for key in keys)
+
+    def num_steps(self, num_rows: int) -> int:
+        """Optimiser steps for so many rows: what the recipe says, the same for all."""
+        return self._steps(num_rows)
+
+    def _setup(self, line: Line, backbone: Backbone | None) -> Setup:
+        unlabelled = self.pools.train[: self.spec.settings.unlabelled]
+        return Setup(
+            self.labels,
+            self.language,  # type: ignore[arg-type]
+            self.spec.words,
+            backbone,
+            self.num_steps,
+            self._batch_size,
+            tuple(Example(row.fields) for row in unlabelled),
+            self.kept,
+        )
+
+    @property
+    def language(self) -> str:
+        """Of the training texts."""
+        names = Recipe.of(self.spec.recipe, where=self.spec.name).parsed_template().field_names
+        texts = [str(row.fields[name]) for row in self.pools.train[:_MOST_TEXTS_FOR_SCRIPT] for name in names]
+        return "zh" if dominant_script("\n".join(texts)) == "unspaced" else "en"
+
+    def _load(self, source: Any) -> Backbone | PtuneError:
+        """A model, loaded once; one that cannot be loaded gives its reason to each of its cells."""
+        name = name_of(source)
+        if name not in self._loaded:
+            words = {key: self.spec.recipe[key] for key in ("dtype", "device", "text_start") if key in self.spec.recipe}
+            try:
+                self._loaded[name] = load_backbone(source, **words)
+            except PtuneError as error:
+                self._loaded[name] = error
+        return self._loaded[name]
+
+
+def run_comparison(
+    spec: Spec,
+    folder: str | Path,
+    *,
+    budget_seconds: float | None = None,
+    retry: bool = False,
+    share: tuple[int, int] | None = None,
+    say: Say = lambda line: None,
+) -> Outcome:
+    """Runs a comparison, or goes on with it.
+
+    Args:
+        spec: what to compare.
+        folder: where results are kept; what is there already is not computed again.
+        budget_seconds: how long this call may take; cells that would take longer get that as their reason.
+        retry: try again what failed.
+        share: (number, of how many): this process runs every so manieth line only, others run the rest.
+        say: told what happens.
+
+    Raises:
+        PtuneError: rows that cannot be read or are too few, before any work.
+    """
+    started = time.perf_counter()
+    comparison = Comparison(spec, Path(folder), retry)
+    for remark in comparison.pools.remarks:
+        say(remark)
+    clock = Clock(budget_seconds, spec)
+    cells: dict[tuple[int, int], Cell] = {}
+    lines, seeds = spec.lines(), spec.settings.seeds
+    order = [at for at in clock.order(lines) if share is None or at % share[1] == share[0]]
+    for number, (seed_at, line_at) in enumerate(((one, at) for one in range(len(seeds)) for at in order), 1):
+        cell, took = _cell(comparison, clock, lines[line_at], seeds[seed_at])
+        cells[line_at, seed_at] = cell
+        say(f"{number}/{len(order) * len(seeds)}  {_progress(lines[line_at], cell, took)}")
+    ordered = [cells[at] for at in sorted(cells)]
+    num_computed = sum(cell.was_computed for cell in ordered)
+    return Outcome(spec, comparison.pools, comparison.labels, tuple(ordered), time.perf_counter() - started, num_computed)
+
+
+def _cell(comparison: Comparison, clock: Clock, line: Line, seed: int) -> tuple[Cell, float]:
+    """One cell with its seconds, or the reason why there is no time for it."""
+    trials, rows, num_test = comparison.trials(line, seed), comparison.rows(line.shots, seed), len(comparison.pools.test)
+    refusal = clock.refusal(line, len(trials), rows, num_test)
+    if refusal and not comparison.is_kept(line, seed):
+        return Cell(line.contender.name, line.backbone_name, line.shots, seed, reason=refusal), 0.0
+    begun = time.perf_counter()
+    cell = comparison.cell(line, seed)
+    took = time.perf_counter() - begun
+    if cell.was_computed:
+        clock.learn(line, took, len(trials), rows, num_test)
+    return cell, took
+
+
+def _progress(line: Line, cell: Cell, seconds: float) -> str:
+    """One line about a cell."""
+    head = f"{line}, seed {cell.seed}"
+    if cell.fit is None:
+        return f"{head}: {cell.reason}"
+    return f"{head}: validation {cell.fit.accuracy:.3f}, {seconds:.1f} s{'' if cell.was_computed else ' (kept)'}"
+
+
+def _other_rows(source: Any, recipe: Recipe) -> tuple[Example, ...]:
+    """A further test set, read as the task's own is."""
+    rows = read_examples(
+        source,
+        fields=recipe.parsed_template().field_names,
+        label=recipe.label,
+        columns=recipe.columns,
+        encoding=recipe.encoding,
+        split="test" if has_splits(source) else None,
+        require_label=True,
+    )
+    recipe.kind.check_rows(rows, columns={}, labels=recipe.label_names(), is_training=False)
+    return rows
