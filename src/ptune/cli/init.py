@@ -178,13 +178,13 @@ seed: 0
 
 _KINDS_PART = """\
 # -- other kinds of task than classification (docs/tasks.md), and the keys that are theirs
-# task: classification  # or multi-label, regression, choice
+# task: classification  # or multi-label, regression, choice, cloze
 # threshold: 0.5  # multi-label: the probability from which a label is given; else chosen on the validation rows
 # loss: squared  # regression: cross-entropy over levels, or squared; the first where labels are given
 # choices: choices  # choice: the column with each row's choices, a list
 # answer: answer  # choice: the column with the right one's number, from 0
 # yes_no: ["Yes", "No"]  # choice, multi-label: words that judge each text in {choice}
-# gap: "#idiom#"  # choice: what marks the answer slot in the text itself, in place of {mask}
+# gap: "#idiom#"  # choice, cloze: what marks the answer slot in the text itself, in place of {mask}
 # target: target  # generation: the column that holds the text to write
 # references: references  # generation: a column with further right texts, if there is one
 # max_new_tokens: 64  # generation, dialogue: tokens that an answer may have, its end included
@@ -197,7 +197,7 @@ _KINDS_PART = """\
 # answers: answers  # qa: the column that holds the right answers, in SQuAD's form
 # no_answer: true  # qa: whether "no answer" may be said; else where some training row has none
 # max_answer_tokens: 30  # qa: of an answer
-# n_best: 5  # qa: answers that a prediction lists
+# n_best: 5  # qa, cloze: answers that a prediction lists
 # doc_stride: 64  # tagging, qa: tokens that two windows of a long text share; else a third of a window
 """
 

@@ -21,13 +21,13 @@ from ptune.errors import RecipeError
 from ptune.inputs import AnswerWords, Batch, Context, Encoded, FillOrder, Place, PoolKind, StoredContext, lay_out_words
 from ptune.model.choice_rows import ChoicePrediction, PreparedChoices, answer_of, choices_of, report_of
 from ptune.model.outcome import Look, Outcome, Prepared
-from ptune.model.parts import check_template, ensemble_scores, row_segments
+from ptune.model.parts import check_template, ensemble_scores, is_soft_last, slot_side
 from ptune.model.read_model import JudgedBatch, ReadModel, YesNo, judged_batch, yes_no_words
 from ptune.model.task_model import TaskKind
 from ptune.objective import ChoiceReport, TaskReport, classification_loss
 from ptune.prompt import MethodConfig
-from ptune.readout import HeadForm, LengthRule, Verbalizer, choice_scores, choice_words, left_text, split_scores, word_scores
-from ptune.template import FieldSegment, MaskSegment, Template, TextSegment
+from ptune.readout import HeadForm, LengthRule, Verbalizer, choice_scores, choice_words, split_scores, word_scores
+from ptune.template import Template
 
 __all__ = ["ChoiceModel"]
 
@@ -157,7 +157,7 @@ class ChoiceModel(ReadModel):
         if self.is_read or self.template.num_masks:
             what = "{choice}" if self.is_read else "{mask}"
             raise RecipeError(f"the template has {what}, but the slot is at the gap {gap!r}", where="gap", fix="leave one out")
-        if self.backbone.kind == "decoder" and _is_soft_last(self.template):
+        if self.backbone.kind == "decoder" and is_soft_last(self.template):
             what = "all learned tokens stand behind everything that is scored, where a causal model never reads them"
             raise RecipeError(what, where="template", fix='put them in front, as in "{soft:8} {text}"')
 
@@ -192,21 +192,9 @@ class ChoiceModel(ReadModel):
         return PreparedChoices(encoded, labels, contexts, rows, tuple(map(len, choices)), words)
 
     def _words(self, example: Example, choices: Sequence[str]) -> AnswerWords:
-        template, left, leading = self.template, left_text(self.template), None
-        if self.gap is not None:
-            segments = row_segments(example, template, gap=self.gap)
-            slot = next(at for at, segment in enumerate(segments) if isinstance(segment, MaskSegment))
-            mask = segments[slot]
-            assert isinstance(mask, MaskSegment)
-            texts = [segment.text for segment in segments[:slot] if isinstance(segment, TextSegment | FieldSegment)]
-            left, leading = "".join(texts)[-1:], mask.leading
+        prefix, left = slot_side(example, self.template, self.gap)
         return choice_words(
-            choices,
-            self.backbone.tokens,
-            prefix=template.word_prefix if leading is None else lambda choice: leading,
-            left=left,
-            terminator=self.terminator,
-            where=example.where,
+            choices, self.backbone.tokens, prefix=prefix, left=left, terminator=self.terminator, where=example.where
         )
 
     def num_answer_live(self, prepared: Prepared, number: int) -> int:
@@ -360,9 +348,3 @@ class ChoiceModel(ReadModel):
         """A trained model from a card's `settings`."""
         own = {name: settings[name] for name in ("length", "terminator", "gap")}
         return cls(backbone, template, **cls.kept_readout(settings), **own, **common)
-
-
-def _is_soft_last(template: Template) -> bool:
-    """Whether there are learned tokens, and nothing else behind the first of them."""
-    soft = [at for at, _ in template.soft_nodes]
-    return bool(soft) and soft == list(range(soft[0], len(template.nodes)))

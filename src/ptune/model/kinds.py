@@ -3,6 +3,7 @@
 from ptune.data import did_you_mean
 from ptune.errors import RecipeError
 from ptune.model.choice_model import ChoiceModel
+from ptune.model.cloze_model import ClozeModel
 from ptune.model.dialogue import DialogueModel
 from ptune.model.generation import GenerationModel
 from ptune.model.multi_label_model import MultiLabelModel
@@ -19,6 +20,7 @@ _ALL: tuple[type[TaskModel], ...] = (
     MultiLabelModel,
     RegressionModel,
     ChoiceModel,
+    ClozeModel,
     GenerationModel,
     DialogueModel,
     TagModel,

@@ -1,6 +1,6 @@
 """What a task's model is put together from: limits, where learned rows may start, rows as tokens, checks of a template."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -23,8 +23,8 @@ from ptune.prompt import (
     initial_rows,
     vary,
 )
-from ptune.readout import Verbalizer
-from ptune.template import Segments, Template, open_gap
+from ptune.readout import Verbalizer, left_text
+from ptune.template import FieldSegment, MaskSegment, Segments, Template, TextSegment, open_gap
 
 __all__ = [
     "Tune",
@@ -34,7 +34,9 @@ __all__ = [
     "encode_example",
     "ensemble_scores",
     "init_sources",
+    "is_soft_last",
     "row_segments",
+    "slot_side",
 ]
 
 Tune = Literal["frozen", "lm", "lm-head", "task-head"]
@@ -233,6 +235,29 @@ def row_segments(example: Example, template: Template, *, gap: str | None = None
     with _naming(example):
         segments = template.render(example.fields, choice=choice)
         return segments if gap is None else open_gap(segments, gap)
+
+
+def slot_side(example: Example, template: Template, gap: str | None) -> tuple[Callable[[str], str], str]:
+    """What stands at the answer slot's left side in a row.
+
+    Returns:
+        word -> the white space that it gets in front (as written where the slot is a gap in the text), and the text in front of
+        that, of which only the last character counts.
+    """
+    if gap is None:
+        return template.word_prefix, left_text(template)
+    segments = row_segments(example, template, gap=gap)
+    slot = next(at for at, segment in enumerate(segments) if isinstance(segment, MaskSegment))
+    mask = segments[slot]
+    assert isinstance(mask, MaskSegment)
+    texts = [segment.text for segment in segments[:slot] if isinstance(segment, TextSegment | FieldSegment)]
+    return lambda word: mask.leading, "".join(texts)[-1:]
+
+
+def is_soft_last(template: Template) -> bool:
+    """Whether there are learned tokens, and nothing else behind the first of them."""
+    soft = [at for at, _ in template.soft_nodes]
+    return bool(soft) and soft == list(range(soft[0], len(template.nodes)))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Each kind of task has its report: a frozen dataclass with the name of its main f
 
 from ptune.objective.abstain import Abstention, abstention
 from ptune.objective.choice import ChoiceReport, choice_report
+from ptune.objective.cloze import ClozeReport, cloze_report
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
 from ptune.objective.loss import classification_loss, distribution_loss
 from ptune.objective.numbers import expected_value, level_loss, squared_loss, two_hot
@@ -20,6 +21,7 @@ __all__ = [
     "Abstention",
     "ChoiceReport",
     "ClassFigures",
+    "ClozeReport",
     "MultiLabelReport",
     "OrdinalReport",
     "Report",
@@ -34,6 +36,7 @@ __all__ = [
     "check_text_metrics",
     "choice_report",
     "classification_loss",
+    "cloze_report",
     "distribution_loss",
     "expected_value",
     "label_set_report",

@@ -24,14 +24,14 @@ class TaskKeys(BaseModel):
 
     Args:
         task: the kind: classification (one label of several), multi-label (any number of labels), regression (a number),
-            choice (one of a row's own choices), generation (a text), dialogue (the next reply), tagging (a tag for each word),
-            qa (a span of a text), ...
+            choice (one of a row's own choices), cloze (a word of the vocabulary), generation (a text), dialogue (the next
+            reply), tagging (a tag for each word), qa (a span of a text).
         threshold: multi-label: the probability from which a label is given; None chooses it on the validation rows.
         loss: regression: cross-entropy over levels, or the squared error; None takes the first where labels are given.
         choices: choice: the column with the choices, a list.
         answer: choice: the column with the right one's number, from 0, or its text.
         yes_no: choice, multi-label: the words for yes and no, where each text in {choice} is judged by words.
-        gap: choice: what marks the answer slot in the text itself, such as `#idiom#`; the template then has no {mask}.
+        gap: choice, cloze: what marks the answer slot in the text itself, such as `#idiom#`; the template then has no {mask}.
         target: the column that holds the text to write.
         references: the column that holds further right texts (a list), if there is one.
         max_new_tokens: tokens that an answer may have, its end included.
