@@ -6,7 +6,7 @@ of the reply, `{messages}{soft:8}{mask}`, where each reply is a row and what it 
 token stays a text (`inputs/chat.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -23,6 +23,7 @@ from ptune.template import Field, Mask, Soft, Template
 __all__ = ["DialogueModel"]
 
 D = TypeVar("D", bound="DialogueModel")
+R = TypeVar("R")
 _FIELD = "messages"
 
 
@@ -86,13 +87,13 @@ class DialogueModel(WritingModel):
 
     def learned(self, example: Example) -> tuple[Continued, ...]:
         """All replies of the dialogue."""
-        return tuple(map(self._seen, self.conversations.learned(self._messages(example))))
+        return tuple(map(self._seen, self._located(example, self.conversations.learned, self._messages(example))))
 
     def asked(self, example: Example) -> Continued:
         """The dialogue up to the reply that it ends with, or that it waits for."""
         messages = self._messages(example)
         last = messages[-1]["role"] == "assistant"
-        return self._seen(self.conversations.asked(messages[:-1] if last else messages))
+        return self._seen(self._located(example, self.conversations.asked, messages[:-1] if last else messages))
 
     def references(self, example: Example) -> tuple[str, ...]:
         """The reply that the dialogue ends with.
@@ -112,6 +113,14 @@ class DialogueModel(WritingModel):
 
     def _messages(self, example: Example) -> Sequence[Message]:
         return dialogue_messages(example.fields, where=example.where)
+
+    def _located(self, example: Example, rows_of: Callable[[Sequence[Message]], R], messages: Sequence[Message]) -> R:
+        """Rows of a conversation; an error names the row of data."""
+        try:
+            return rows_of(messages)
+        except (DataError, TemplateError) as error:
+            where = ", ".join(filter(None, (example.where, error.where)))
+            raise type(error)(error.what, where=where, fix=error.fix) from None
 
     def _seen(self, row: Continued) -> Continued:
         """With what a deep method says about where its learned tokens are seen from."""

@@ -123,6 +123,12 @@ class WritingModel(TaskModel, ABC):
         self._stop = stop
         words = {**self.decode, "stop": (own,) if isinstance(own, str) else tuple(own)}
         self.decoding = DecodeSettings.of({**words, "max_new_tokens": max_new_tokens}, where="decode")
+        if self.num_answer_tokens >= self.max_length:
+            raise RecipeError(
+                f"{max_new_tokens} new tokens leave no room for a prompt in the {self.max_length} of max_length",
+                where="max_new_tokens",
+                fix="set a larger max_length, or fewer new tokens",
+            )
         self.check_room(max_new_tokens, max_prompt=self.max_length - self.num_answer_tokens)
         self.check_readout()
 
