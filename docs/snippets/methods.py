@@ -10,6 +10,8 @@ for method, template in [
     ({"name": "prompt-tuning", "num_tokens": 6, "init": "labels"}, "{text} It was{mask}"),
     ({"name": "p-tuning", "init_text": "Is this review good or bad?"}, "{text}{soft:6} It was{mask}"),
     ({"name": "p-tuning", "encoder": "lstm"}, "{text}{soft:6} It was{mask}"),
+    ({"name": "p-tuning-v2", "num_tokens": 6, "placement": "behind"}, "{text} It was{mask}"),
+    ({"name": "prefix-tuning", "num_tokens": 6, "init_text": "Is this review good or bad?"}, "{text} It was{mask}"),
 ]:
     model = ptune.PromptModel.build(backbone=backbone, template=template, labels=labels, method=method)
     rates = {group["name"]: group["lr"] for group in model.parameter_groups()}
