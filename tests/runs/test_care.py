@@ -28,7 +28,8 @@ def hard(words: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_each_calibration_looks_at_its_own_texts(hard: dict[str, Any], rows: list[dict[str, str]]) -> None:
-    priors = {name: prior_of(ptune.fit(**hard, calibration=name)) for name in ("prior", "batch", "contextual", "domain", "none")}
+    names = ("prior", "batch", "contextual", "domain", "none")
+    priors = {name: prior_of(ptune.fit(**hard, calibration=name)) for name in names}
     task = ptune.fit(**hard)
     torch.testing.assert_close(priors["prior"], prior_of(task), rtol=0, atol=0)
     texts = [row["text"] for row in rows]

@@ -1,7 +1,7 @@
 """What training rows are pulled towards beside their labels: whole distributions over labels, and which candidate may see them.
 
-In: prepared rows. Out: `TargetRows`, and batches of them. Distributions come from a teacher (PET's ensemble) or from the prompt as
-it started; folds keep each candidate from its share of the rows, which then judge it.
+In: prepared rows. Out: `TargetRows`, and batches of them. Distributions come from a teacher (PET's ensemble) or from the prompt
+as it started; folds keep each candidate from its share of the rows, which then judge it.
 """
 
 from collections.abc import Sequence

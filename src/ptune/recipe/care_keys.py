@@ -21,8 +21,8 @@ class CareKeys(BaseModel):
     Args:
         learn: what learns: the template's learned `tokens`, or its `words` in front of the answer, so that training starts
             exactly at the hard template.
-        folds: prompts to train side by side from one start, each without its share of the rows, which then say how far to go from
-            the start; their mean is kept. None trains one prompt on all rows.
+        folds: prompts to train side by side from one start, each without its share of the rows, which then say how far to go
+            from the start; their mean is kept. None trains one prompt on all rows.
         pull: share of the target that is the start's own distribution over labels rather than the label.
         calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
             training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
