@@ -1,9 +1,9 @@
 """Learning that does no harm: several prompts from one start, how far to go from it chosen on rows that each did not see.
 
 Prompt k of K learns from all rows but those of fold k. From the common start s, each goes to e_k. For every step length l in
-`STEP_LENGTHS`, the rows of fold k are scored with s + l (e_k - s); the l with the lowest cross-entropy over all rows is taken, and
-s + l (mean_k e_k - s) is kept: one prompt, no slower than any other. At l = 0 that is the start: nothing need be learned.
-Sources: Stone 1974 (cross-validation); Wortsman et al. 2022 (model soups; WiSE-FT: from the zero-shot towards the tuned weights).
+`STEP_LENGTHS`, the rows of fold k are scored with s + l (e_k - s); the l with the lowest cross-entropy over all rows is taken,
+and s + l (mean_k e_k - s) is kept: one prompt, no slower than any other. At l = 0 that is the start: nothing need be learned.
+Sources: Stone 1974 (cross-validation); Wortsman et al. 2022 (model soups; WiSE-FT: from the zero-shot to the tuned weights).
 """
 
 from collections.abc import Sequence
