@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import yaml
+
 __all__ = ["deep_table"]
 
-RESULTS = Path(__file__).resolve().parents[1] / "bench" / "results" / "deep"
+BENCH = Path(__file__).resolve().parent
+RESULTS, SPEC = BENCH / "results" / "deep", BENCH / "specs" / "deep.yaml"
 METHODS = ("p-tuning-v2", "prefix-tuning", "prompt-tuning", "fine-tuning")
 HEADS = {
     "README.md": (
@@ -23,13 +26,15 @@ HEADS = {
 
 def deep_table(readme: str) -> str:
     """The table for one README; empty while there are no results."""
-    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    cases = yaml.safe_load(SPEC.read_text(encoding="utf-8"))["data"]
+    paths = [RESULTS / f"{name}.json" for name in cases]
+    contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()}
     if not contents:
         return ""
     note, head = HEADS[readme]
     lines = ["", note, "", f"| {head} |", "| " + " | ".join(["---"] * len(head.split("|"))) + " |"]
     for name, content in contents.items():
-        shows, means = content["case"]["shows"], content["summary"]
+        shows, means = cases[name]["shows"], content["summary"]
         best = max(mean["score"] for mean in means.values())
         cells = [name, shows["task"], shows["model"], next(iter(means.values()))["metric"].replace("_", " ")]
         for method in METHODS:
