@@ -300,6 +300,8 @@ class TaskModel(BatchedRows, ABC):
             DataError: the row has no such column.
         """
         column = self.columns[key]
+        if key == "label" and column not in example.fields and example.label is not None:
+            return example.label  # read by somebody who did not know that this kind reads it as a column
         if column not in example.fields:
             raise DataError(
                 f"the row has no '{column}'", where=example.where, fix=f"add it, or name the column with {key}: in the recipe"
@@ -308,7 +310,9 @@ class TaskModel(BatchedRows, ABC):
 
     def has_target(self, example: Example) -> bool:
         """Whether a row has all columns of what is to be learned."""
-        return all(self.columns[key] in example.fields for key in self.target_keys)
+        return all(
+            self.columns[key] in example.fields or (key == "label" and example.label is not None) for key in self.target_keys
+        )
 
     # -- what is learned ---------------------------------------------------------------------------------------------
 
