@@ -146,6 +146,13 @@ def test_a_step_reaches_the_prompt_and_the_head_alone(kind: str, method: str) ->
     assert all(parameter.grad is None for parameter in model.backbone.model.parameters())
 
 
+def test_the_heads_rate_is_its_own_unless_it_leads() -> None:
+    prompted, probe = build("bert"), build("bert", "hard", tune="task-head")
+    assert [(group["name"], group["lr"]) for group in prompted.parameter_groups(0.5)] == [("prompt", 0.5), ("head", 3e-3)]
+    assert [group["lr"] for group in probe.parameter_groups()] == [3e-3]
+    assert [group["lr"] for group in probe.parameter_groups(0.5)] == [0.5]
+
+
 def test_the_loss_is_the_mean_over_words() -> None:
     model = build("bert")
     prepared = model.prepare(ROWS)

@@ -16,7 +16,11 @@ from ptune.model.task_model import TaskModel
 from ptune.prompt import DeepConfig, registration
 from ptune.template import Field, Soft, Template
 
-__all__ = ["WindowedModel"]
+__all__ = ["TOKEN_HEAD_RATE", "WindowedModel"]
+
+TOKEN_HEAD_RATE = 3e-3
+"""Default AdamW learning rate of a head that reads every token. On names (300 sentences, MiniLM, 16 learned keys a layer, two
+seeds, judged on validation rows) it gives F1 0.60, and so does 1e-3; a pooled head's 1e-2 gives 0.56."""
 
 
 class WindowedModel(TaskModel, ABC):
@@ -59,6 +63,16 @@ class WindowedModel(TaskModel, ABC):
         except TemplateError as error:
             where = ", ".join(filter(None, (example.where, error.where)))
             raise TemplateError(error.what, where=where, fix=error.fix) from None
+
+    def parameter_groups(self, learning_rate: float | None = None) -> list[dict[str, Any]]:
+        """As in `TaskModel`, with a head's rate for many labels a text."""
+        groups = super().parameter_groups()
+        for group in groups:
+            if group["name"] == "head":
+                group["lr"] = TOKEN_HEAD_RATE
+        if groups and learning_rate is not None:
+            groups[0]["lr"] = learning_rate
+        return groups
 
     @property
     def num_answer_tokens(self) -> int:
