@@ -11,14 +11,22 @@ import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from torch import Tensor
-from transformers import BertForSequenceClassification, GPT2ForSequenceClassification
+from transformers import (
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    GPT2ForSequenceClassification,
+    RobertaForQuestionAnswering,
+)
 
 import ptune
 from peers import LABELS, QUIET, TEMPLATE, base, opened, task
 from ptune.bundle import export_peft
+from ptune.data import read_examples
 from ptune.errors import TemplateError
 from ptune.inputs import lay_out_pooled, lay_out_words
 from ptune.model import PromptModel
+from ptune.model.qa import QaModel
+from ptune.model.tagging import TagModel
 from ptune.prompt import CandidatePrompts
 from ptune.task import Task
 from ptune.train import TrainEvent
@@ -312,3 +320,59 @@ def test_several_prompts_at_once() -> None:
         alone.prompt.rows.data.copy_(member.rows.detach())
         alone(alone.batch(alone.prepare(EXAMPLES), range(5))).loss.backward()
         torch.testing.assert_close(member.rows.grad, alone.prompt.rows.grad, rtol=1e-4, atol=1e-6, msg=str(number))
+
+
+def test_tags_are_aligned() -> None:
+    """PEFT's labels are as long as the text, its logits longer by the virtual tokens, so that a loss is an error."""
+    plain = base("bert")
+    plain.config.num_labels = 3
+    rival = get_peft_model(
+        BertForTokenClassification(plain.config), PromptTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=3)
+    )
+    ids = torch.tensor([[2, 50, 60, 70, 3]])
+    with pytest.raises(ValueError, match="batch_size"):
+        rival(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros_like(ids))
+
+    row = {"tokens": ["The", "film", "was", "great"], "tags": ["O", "B-PER", "I-PER", "O"]}
+    rows = read_examples([row], fields=("tokens", "tags"), label=None)
+    model = TagModel.build(backbone=tiny_backbone("bert"), examples=rows, method=FRONT)
+    batch = model.batch(model.prepare(rows), [0])
+    tokens = model.backbone.tokens
+    read = tokens.show(batch.live.ids[0, batch.reads.position].tolist())
+    assert [word.strip("#") for word in read] == [tokens.show([tokens.ids(word.lower())[0]])[0] for word in row["tokens"]]
+    assert batch.reads.position.min() == 3 + 1  # three learned tokens and [CLS]
+    hidden = model.backbone.hidden(batch.live, model.prompt())[0, batch.reads.position]
+    expected = torch.nn.functional.cross_entropy(model.head.score(hidden), batch.targets)
+    torch.testing.assert_close(model(batch).loss, expected)
+    assert [model.tags[number] for number in batch.targets] == row["tags"]
+
+
+def test_answers_keep_their_offsets() -> None:
+    """PEFT compares `start_positions` with logits that begin with the virtual tokens: the loss is that of another token."""
+    plain = base("roberta")
+    plain.config.num_labels = 2
+    torch.manual_seed(2)
+    rival = get_peft_model(
+        RobertaForQuestionAnswering(plain.config).eval(), PromptTuningConfig(task_type="QUESTION_ANS", num_virtual_tokens=3)
+    ).eval()
+    ids = torch.tensor([[0, 50, 60, 70, 80, 2]])
+    place = torch.tensor([4])
+    with torch.no_grad():
+        out = rival(input_ids=ids, attention_mask=torch.ones_like(ids), start_positions=place, end_positions=place)
+    unmoved = sum(torch.nn.functional.cross_entropy(part, place) for part in (out.start_logits, out.end_logits)) / 2
+    moved = sum(torch.nn.functional.cross_entropy(part, place + 3) for part in (out.start_logits, out.end_logits)) / 2
+    torch.testing.assert_close(out.loss, unmoved)
+    assert abs(out.loss - moved) > 0.01
+
+    row = {"question": "What ?", "context": "The film was great", "answers": {"text": ["film"], "answer_start": [4]}}
+    rows = read_examples([row], fields=("question", "context", "answers"), label=None)
+    model = QaModel.build(backbone=tiny_backbone("roberta"), template="{question} {context}", method=FRONT)
+    prepared = model.prepare(rows)
+    batch = model.batch(prepared, [0])
+    tokens, (first, last) = model.backbone.tokens, batch.targets[0].tolist()
+    answer = batch.live.ids[0, batch.reads.position[first] : batch.reads.position[last] + 1].tolist()
+    assert "".join(tokens.show(answer)).strip() == "film"
+    model.head.linear.weight.data.zero_()
+    model.head.linear.bias.data.zero_()
+    places = len(batch.reads.position)
+    assert model(batch).loss.item() == pytest.approx(torch.tensor(float(places)).log().item(), abs=1e-5)

@@ -27,6 +27,7 @@ from ptune.template import Template
 __all__ = ["Wanted", "kind_of_head", "task_on"]
 
 _WRITING = ("generation", "dialogue")
+_NEW_TOKENS = 64
 _EXAMPLE = "write --template '{text} It was{mask}' --labels positive=great --labels negative=terrible"
 
 
@@ -160,6 +161,7 @@ def _settings(
 ) -> tuple[dict[str, Any], ForeignHead | None]:
     """What a bundle's card would keep of the kind, and the head in the order that the kind wants."""
     form = {} if head is None else {"form": asdict(head.form)}
+    settings: dict[str, Any]
     if wanted.kind == "tagging":
         assert head is not None
         types, scheme = tag_types([names]), tag_scheme([names])
@@ -173,7 +175,9 @@ def _settings(
         settings = {"may_abstain": False, "threshold": 0.0, "max_answer_tokens": 30, "n_best": 5, "doc_stride": None}
         return {**settings, **form}, head
     if wanted.kind in _WRITING:
-        return {"max_new_tokens": 64, "decode": {}, "terminator": "", "references": "references", "chat_template": None}, None
+        num_new = min(_NEW_TOKENS, (backbone.spec.max_positions or 2 * _NEW_TOKENS) // 2)
+        kept = {"terminator": "", "references": "references"} if wanted.kind == "generation" else {"chat_template": None}
+        return {"max_new_tokens": num_new, "decode": {}, **kept}, None
     if head is not None:
         return {"labels": names, "verbalizer": None, "pool": _pool(backbone, is_deep), "fill": "parallel", **form}, head
     assert isinstance(wanted.labels, Mapping)

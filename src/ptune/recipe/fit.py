@@ -199,6 +199,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
         tune=recipe.tune,
         columns=recipe.task_columns,
         **{key: derived[key]() if key in derived else getattr(recipe, key) for key in recipe.kind.keys},
+        **({"form": recipe.kind.model_form(backbone)} if recipe.head == "model" else {}),
     )
 
 

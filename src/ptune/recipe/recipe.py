@@ -51,7 +51,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         length: how words of several tokens are scored (auto, sum, mean per token).
         terminator: text scored behind every label word.
         fill: order in which a masked model fills a word of several tokens (parallel, chain, pet).
-        head: `linear` reads a linear head instead of label words.
+        head: `linear` reads a linear head instead of label words, `model` the head of transformers' own models.
         pool: what the head reads (cls, last, mean, mask); None fits the backbone.
         method: prompt method, by name or with its settings.
         backbone: catalogue name, folder, GGUF file, hub id, or a loaded backbone.
@@ -82,7 +82,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     length: LengthRule = "auto"
     terminator: str = ""
     fill: FillOrder = "parallel"
-    head: Literal["linear"] | None = None
+    head: Literal["linear", "model"] | None = None
     pool: PoolKind | None = None
     method: Any = "p-tuning"
     backbone: Any
@@ -129,7 +129,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         if self.candidates > 1 and (self.head is not None or self.tune != "frozen"):
             raise ValueError("candidates are for label words on a frozen model; leave out head and tune, or candidates")
         if self.pool is not None and self.head is None:
-            raise ValueError("pool needs head: linear")
+            raise ValueError("pool needs head: linear or model")
         self._check_care()
         own = [key for key in ("aggregate", "length", "terminator") if key in self.model_fields_set]
         if isinstance(self.labels, Verbalizer) and own:
