@@ -35,6 +35,8 @@ def deep_table(readme: str) -> str:
     lines = ["", note, "", f"| {head} |", "| " + " | ".join(["---"] * len(head.split("|"))) + " |"]
     for name, content in contents.items():
         shows, means = cases[name]["shows"], content["summary"]
+        if not set(METHODS) <= set(means):  # not run to the end yet
+            continue
         best = max(mean["score"] for mean in means.values())
         cells = [name, shows["task"], shows["model"], next(iter(means.values()))["metric"].replace("_", " ")]
         for method in METHODS:
