@@ -19,7 +19,7 @@ desk = ptune.fit(
     template="{messages}{soft:8}{mask}",
     chat_template="plain",  # leave it out for a model that was taught a chat
     backbone=os.environ.get("PTUNE_SNIPPET_BACKBONE", "smollm2-135m-q4"),
-    max_length=60,
+    max_length=56,
     max_new_tokens=16,
     steps=4,
 )

@@ -12,7 +12,7 @@ describe = ptune.fit(
     template="{input}\nDescription:{mask}",
     method={"name": "p-tuning-v2", "num_tokens": 8, "placement": "behind"},
     backbone=os.environ.get("PTUNE_SNIPPET_BACKBONE", "smollm2-135m-q4"),
-    max_length=60,
+    max_length=56,
     max_new_tokens=20,
     steps=4,
 )
