@@ -35,7 +35,7 @@ from timing import facts
 import ptune
 
 PARTS = ("unloaded", "spread", "mixed", "overload", "after", "bad")
-WINDOWS = 10
+WINDOWS = 4
 SHORT = {"seconds": 6.0, "connections": 8, "bad": 300, "share": 0.2}
 SAMPLE = 40
 
@@ -175,14 +175,21 @@ class Served:
             time.sleep(0.2)
 
 
+def say(line: str) -> None:
+    """What is going on."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
 async def measure(run: Run) -> dict[str, Any]:
     """All parts that are wanted, in order."""
     wanted = run.options.only or PARTS
     figures: dict[str, Any] = {}
     everywhere = [(kind, name) for kind, mine in run.names.items() for name in mine]
-    await load(run, jobs_over(everywhere, 2 * len(everywhere), seed=1), until=None)  # warm-up: every task twice
+    say(f"warm-up of {len(everywhere)} tasks")
+    await load(run, jobs_over(everywhere, 2 * len(everywhere), seed=1), until=None)  # every task twice
     figures["rss_mb_after_warm_up"] = round(run.rss_mb, 1)
     if "unloaded" in wanted:
+        say("unloaded")
         figures["unloaded"] = await unloaded(run, everywhere)
     if "spread" in wanted:
         figures["spread"] = {kind: await spread(run, kind) for kind in run.names}
@@ -245,6 +252,7 @@ async def unloaded(run: Run, tasks: Sequence[tuple[str, str]]) -> dict[str, Any]
 
 async def spread(run: Run, kind: str) -> dict[str, Any]:
     """The same list of requests to one task and over all of its kind, in turns."""
+    say(f"spread: {kind}")
     names = run.names[kind]
     sides = {"one": [(kind, names[len(names) // 2])], "spread": [(kind, name) for name in names]}
     seconds = run.options.seconds / len(run.names) / WINDOWS
@@ -266,6 +274,7 @@ async def spread(run: Run, kind: str) -> dict[str, Any]:
 
 async def mixed(run: Run, tasks: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """All kinds at once."""
+    say("mixed")
     started = time.monotonic()
     answers = await load(run, jobs_over(tasks, 5000, seed=3), until=started + run.options.seconds)
     rate = len(answers) / (time.monotonic() - started)
@@ -274,6 +283,7 @@ async def mixed(run: Run, tasks: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 async def overload(run: Run, tasks: Sequence[tuple[str, str]], rate: float) -> dict[str, Any]:
     """Requests that arrive at random at a rate, whether earlier ones are answered or not."""
+    say(f"overload: {rate:.1f} a second")
     jobs, chance = jobs_over(tasks, 5000, seed=4), random.Random(5)
     free: list[Connection] = []
     done: list[tuple[Job, Answer]] = []
@@ -307,6 +317,7 @@ async def overload(run: Run, tasks: Sequence[tuple[str, str]], rate: float) -> d
 
 async def bad(run: Run) -> dict[str, Any]:
     """Bad requests, eight at a time; a right one in between now and then."""
+    say("bad requests")
     before = run.rss_mb
     counts: Counter[int] = Counter()
     wrong: list[int] = []

@@ -131,7 +131,7 @@ def test_bad_rows_are_named_before_any_work(change: dict[str, Any], words_: str)
 
 def test_keys_of_other_kinds_are_refused() -> None:
     base = {"train": "x.csv", "backbone": "smollm2-135m-q4"}
-    with pytest.raises(RecipeError, match="gap is for task: choice, not for classification"):
+    with pytest.raises(RecipeError, match="gap is for task: choice or cloze, not for classification"):
         Recipe.of({**base, "template": "{text}", "labels": {"a": "good", "b": "bad"}, "gap": "#"})
     with pytest.raises(RecipeError, match="class_weights is for task"):
         Recipe.of({**base, "task": "choice", "template": "{text}{mask}", "class_weights": "balanced"})

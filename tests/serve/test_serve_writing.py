@@ -14,7 +14,7 @@ import ptune
 from ptune.model import DialogueModel, GenerationModel
 from ptune.serve import Limits
 from ptune.task import Task
-from serving import TEXTS, WORDS, live, run, running, save_task, until
+from serving import TEXTS, live, run, running, save_task, until
 from tiny import tiny_backbone
 
 PROMPTS = ("The film was", "bad", "I like this place , it is", "What a day !", "这部电影")
@@ -245,22 +245,53 @@ def test_a_fault_takes_no_other_text_along_once_it_is_over(tmp_path: Path, monke
     run(work)
 
 
+OTHERS: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "multi-label": (
+        {"template": "{text} Topic : {choice}{soft:2}{mask}", "labels": ["good", "bad"], "yes_no": ["great", "bad"]},
+        list(TEXTS),
+    ),
+    "regression": ({"template": "{text}{soft:2} It was{mask}", "labels": {"1": "bad", "2": "great"}}, list(TEXTS)),
+    "choice": (
+        {"template": "{text}{soft:2} {choice}{mask}", "yes_no": ["great", "bad"]},
+        [{"text": text, "choices": ["good", "bad", "The film"]} for text in TEXTS],
+    ),
+    "tagging": ({"labels": ["PER", "LOC"]}, [{"tokens": text.split()} for text in TEXTS]),
+    "qa": ({}, [{"question": "What is good ?", "context": f"The food is good . {text}"} for text in TEXTS]),
+}
+
+
 def test_other_kinds_are_answered_by_their_own_predict(tmp_path: Path) -> None:
-    """Several labels, a number: rows of one task together."""
-    kinds = ptune.model.KINDS
-    names = [name for name in ("multi-label", "regression") if name in kinds]
-    for name in names:
-        labels: Any = WORDS
-        model = kinds[name].build(
-            backbone=tiny_backbone("llama"), template="{text}{soft:2} It was{mask}", labels=labels, method="p-tuning"
-        )
+    """Several labels, numbers, choices, tags, spans: rows of one task together, and all kinds in one folder."""
+    for name, (settings, _) in OTHERS.items():
+        model = ptune.model.KINDS[name].build(backbone=tiny_backbone("llama"), **settings)
         Task(model.requires_grad_(False)).save(tmp_path / name)
 
     async def work() -> None:
         async with running(tmp_path) as (client, server):
-            for name in names:
+            listed = {one["task"]: one for one in (await client.get("/v1/tasks")).json()["tasks"]}
+            assert {name: (one["kind"], one["state"]) for name, one in listed.items()} == {
+                name: (name, "resident") for name in OTHERS
+            }
+            answers = await asyncio.gather(*(predict(client, name, inputs=rows) for name, (_, rows) in OTHERS.items()))
+            for (name, (_, rows)), got in zip(OTHERS.items(), answers, strict=True):
                 held = server.registry.entry(name).version.task
-                for text, got in zip(TEXTS, await predict(client, name, inputs=TEXTS), strict=True):
-                    assert got == pytest.approx(held.predict([text])[0].to_dict(), abs=1e-5)
+                assert held is not None
+                expected = json.loads(json.dumps([held.predict([row])[0].to_dict() for row in rows]))
+                assert _same(got, expected), name
+            wrong = await client.post("/v1/tasks/choice/predict", json={"input": {"text": "good"}})
+            assert wrong.status_code == 400 and "choices" in wrong.json()["error"]["message"]
+            said = await client.post(
+                "/v1/completions", json={"model": "qa", "prompt": json.dumps(OTHERS["qa"][1][0], ensure_ascii=False)}
+            )
+            assert said.status_code == 200 and said.json()["choices"][0]["text"]
 
     run(work)
+
+
+def _same(got: Any, expected: Any) -> bool:
+    """Equal, numbers to five places."""
+    if isinstance(expected, dict):
+        return set(got) == set(expected) and all(_same(got[key], value) for key, value in expected.items())
+    if isinstance(expected, list):
+        return len(got) == len(expected) and all(map(_same, got, expected))
+    return bool(got == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected))

@@ -177,6 +177,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         for one in (mine, left):
             one.cancel()
+        await asyncio.wait({mine, left})  # what was cancelled ends before its generator is closed
 
 
 async def _disconnected(request: Request) -> None:
