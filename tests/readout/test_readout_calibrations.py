@@ -39,9 +39,7 @@ def test_probabilities_are_averaged_and_not_scores() -> None:
 def test_domain_premise_gives_pmi(kind: str) -> None:
     """Holtzman et al. 2021: argmax P(y | x) / P(y | domain), from the model's own full-vocabulary probabilities."""
     words = {"a": ["great"], "b": ["sports news"]}
-    model = PromptModel.build(
-        backbone=tiny_backbone(kind), template="{text} It was{mask}", method="hard", labels=words
-    )
+    model = PromptModel.build(backbone=tiny_backbone(kind), template="{text} It was{mask}", method="hard", labels=words)
     text, premise = [example("The food is good", None)], [example("", None)]
     log_p, log_domain = model.scores(model.prepare(text)), model.scores(model.prepare(premise))
     ratio = torch.exp(log_p.double()) / torch.exp(log_domain.double())
