@@ -166,3 +166,19 @@ def test_a_step_computes_one_token_a_row(kind: str, monkeypatch: pytest.MonkeyPa
     rows = _rows(backbone)
     write_lines(_steps(backbone, rows, 9), backbone.tokens, DecodeSettings(max_new_tokens=9), [], range(4))
     assert shapes == [(4, max(map(len, rows))), *[(4, 1)] * 8]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_several_prompts_equal_a_left_padded_batch_of_transformers(kind: str) -> None:
+    backbone = tiny_backbone(kind)
+    rows, (end,) = _rows(backbone), _ends(backbone)
+    settings = DecodeSettings(max_new_tokens=10)
+    mine = write_lines(_steps(backbone, rows, 10), backbone.tokens, settings, [end], range(len(rows)))
+    length = max(map(len, rows))
+    ids = torch.tensor([[*[end] * (length - len(row)), *row] for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    words = {"do_sample": False, "max_new_tokens": 10, "eos_token_id": end, "pad_token_id": end}
+    out = tiny_model(kind).generate(ids, attention_mask=mask, **words)[:, length:].tolist()
+    theirs = [sequence[: sequence.index(end)] if end in sequence else sequence for sequence in out]
+    assert [list(written.ids) for (written,) in mine] == theirs

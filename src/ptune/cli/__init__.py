@@ -15,6 +15,7 @@ import typer
 
 from ptune import __version__
 from ptune.cli import data, models, runs, template
+from ptune.cli.compare import compare
 from ptune.cli.console import say
 from ptune.cli.doctor import doctor
 from ptune.cli.evaluate import evaluate
@@ -27,6 +28,7 @@ from ptune.cli.pet import pet
 from ptune.cli.plan import plan
 from ptune.cli.predict import predict
 from ptune.cli.push import push
+from ptune.cli.recommend import recommend
 from ptune.cli.search import app as search_app
 from ptune.cli.serve import serve, serve_key
 from ptune.cli.train import train
@@ -42,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, pet, icl, evaluate, predict, inspect, export, push):
+for _verb in (init, plan, train, compare, recommend, pet, icl, evaluate, predict, inspect, export, push):
     app.command()(_verb)
 app.command("import")(import_)
 for _group, _help in (

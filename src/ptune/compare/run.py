@@ -37,6 +37,7 @@ class Outcome:
         spec: what was asked for.
         pools: the rows.
         labels: names in order.
+        language: of the texts.
         cells: in the order of methods, models, shots and seeds.
         seconds: of this call.
         num_computed: cells that were computed in it; the others were there.
@@ -45,6 +46,7 @@ class Outcome:
     spec: Spec
     pools: Pools
     labels: tuple[str, ...]
+    language: str
     cells: tuple[Cell, ...]
     seconds: float
     num_computed: int
@@ -198,7 +200,15 @@ def run_comparison(
         say(f"{number}/{len(order) * len(seeds)}  {_progress(lines[line_at], cell, took)}")
     ordered = [cells[at] for at in sorted(cells)]
     num_computed = sum(cell.was_computed for cell in ordered)
-    return Outcome(spec, comparison.pools, comparison.labels, tuple(ordered), time.perf_counter() - started, num_computed)
+    return Outcome(
+        spec,
+        comparison.pools,
+        comparison.labels,
+        comparison.language,
+        tuple(ordered),
+        time.perf_counter() - started,
+        num_computed,
+    )
 
 
 def _cell(comparison: Comparison, clock: Clock, line: Line, seed: int) -> tuple[Cell, float]:

@@ -6,7 +6,6 @@ and all test rows. The best row of each number of shots is the one with the high
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from statistics import mean, median, stdev
 from typing import Any
@@ -14,166 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptune.compare.calibration import Bin, calibration_error, reliability
+from ptune.compare.calibration import calibration_error, reliability
 from ptune.compare.cells import Cell
+from ptune.compare.results import Row, Summary, TextRow
 from ptune.compare.run import Outcome
 from ptune.compare.statistics import Difference, Estimate, compare, estimate
 from ptune.data import Example, fingerprint
 from ptune.objective import report
 from ptune.template import resolve
 
-__all__ = ["Row", "Summary", "TextRow", "summarise"]
+__all__ = ["summarise"]
 
 Right = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A method on a model with so many shots.
-
-    Args:
-        method, title, paradigm, backbone, shots: which.
-        seeds: those that gave figures.
-        accuracy: with its interval; None where there are no figures.
-        macro_f1, macro_f1_deviation: mean F1 over labels.
-        calibration_error, loss: of probabilities, mean over seeds.
-        others: accuracy on further test sets, by name.
-        from_best: paired difference to the best row of these shots; None for the best itself.
-        from_majority: paired difference to the majority label.
-        validation: mean accuracy on the rows that choices were made on.
-        num_trials: settings tried for the choice.
-        settings: the chosen ones.
-        num_trained, num_bytes: parameters that learned; what a task stores.
-        train_seconds, predict_seconds: medians over seeds; the latter for a thousand texts.
-        memory_mb: largest of the seeds.
-        num_unlabelled: texts without labels that it was given.
-        curve: step -> mean accuracy on validation over seeds.
-        confusion: [C][C] true by predicted, summed over seeds.
-        bins: of the reliability diagram, all seeds together.
-        facts: what the contender adds.
-        reason: why there are no figures, or fewer seeds than asked for.
-    """
-
-    method: str
-    title: str
-    paradigm: str
-    backbone: str
-    shots: int
-    seeds: tuple[int, ...] = ()
-    accuracy: Estimate | None = None
-    macro_f1: float = 0.0
-    macro_f1_deviation: float | None = None
-    calibration_error: float = 0.0
-    loss: float = 0.0
-    others: tuple[tuple[str, Estimate], ...] = ()
-    from_best: Difference | None = None
-    from_majority: Difference | None = None
-    validation: float = 0.0
-    num_trials: int = 0
-    settings: tuple[tuple[str, Any], ...] = ()
-    num_trained: int = 0
-    num_bytes: int = 0
-    train_seconds: float = 0.0
-    predict_seconds: float = 0.0
-    memory_mb: int = 0
-    num_unlabelled: int = 0
-    curve: tuple[tuple[int, float], ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    bins: tuple[Bin, ...] = ()
-    facts: tuple[tuple[str, Any], ...] = ()
-    reason: str = ""
-
-    @property
-    def name(self) -> str:
-        """Method and model."""
-        return f"{self.title}, {self.backbone}" if self.backbone else self.title
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values = asdict(self)
-        values |= {"settings": dict(self.settings), "facts": dict(self.facts)}
-        values["others"] = {name: one.to_dict() for name, one in self.others}
-        values["from_best"] = None if self.from_best is None else self.from_best.to_dict()
-        values["from_majority"] = None if self.from_majority is None else self.from_majority.to_dict()
-        return values
-
-
-@dataclass(frozen=True)
-class TextRow:
-    """A test text and what each row of the largest number of shots says about it, on the first seed.
-
-    Args:
-        text: its fields as one text.
-        label: the true one.
-        answers: row number -> label, of the rows with figures.
-    """
-
-    text: str
-    label: str
-    answers: tuple[tuple[int, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"text": self.text, "label": self.label, "answers": {str(row): label for row, label in self.answers}}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All of a comparison's figures.
-
-    Args:
-        name: of the comparison.
-        spec: what was asked for.
-        labels: names in order.
-        language: of the texts.
-        rows: in the order of the spec.
-        texts: those on which rows differ most.
-        data: numbers and fingerprints of the rows.
-        remarks: what was done to the data.
-        seconds: of all cells together: learning and predicting.
-        machine: where it ran.
-    """
-
-    name: str
-    spec: dict[str, Any]
-    labels: tuple[str, ...]
-    language: str
-    rows: tuple[Row, ...]
-    texts: tuple[TextRow, ...]
-    data: dict[str, Any]
-    remarks: tuple[str, ...]
-    seconds: float
-    machine: dict[str, Any]
-
-    @property
-    def shots(self) -> tuple[int, ...]:
-        """Numbers of shots, the smallest first."""
-        return tuple(sorted({row.shots for row in self.rows}))
-
-    def of_shots(self, shots: int) -> list[Row]:
-        """Rows with figures, the best first."""
-        rows = [row for row in self.rows if row.shots == shots and row.accuracy is not None]
-        return sorted(rows, key=lambda row: -_mean(row))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values = {name: getattr(self, name) for name in ("name", "spec", "language", "data", "seconds", "machine")}
-        return {
-            **values,
-            "labels": list(self.labels),
-            "remarks": list(self.remarks),
-            "rows": [row.to_dict() for row in self.rows],
-            "texts": [text.to_dict() for text in self.texts],
-        }
-
-
-def summarise(outcome: Outcome, language: str) -> Summary:
-    """Figures of all rows.
-
-    Args:
-        outcome: of the run.
-        language: of the texts.
-    """
+def summarise(outcome: Outcome) -> Summary:
+    """Figures of all rows."""
     groups: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in outcome.cells:
         groups.setdefault((cell.method, cell.backbone, cell.shots), []).append(cell)
@@ -188,7 +43,7 @@ def summarise(outcome: Outcome, language: str) -> Summary:
         outcome.spec.name,
         outcome.spec.to_dict(),
         outcome.labels,
-        language,
+        outcome.language,
         tuple(rows),
         _texts(rows, groups, outcome),
         _data(outcome),
@@ -196,10 +51,6 @@ def summarise(outcome: Outcome, language: str) -> Summary:
         sum(_seconds(cell, len(outcome.pools.test)) for cell in outcome.cells),
         _machine(),
     )
-
-
-def _mean(row: Row) -> float:
-    return row.accuracy.mean if row.accuracy is not None else 0.0
 
 
 def _right(cell: Cell, classes: NDArray[np.int64]) -> Right:
@@ -221,6 +72,11 @@ def _paired(first: dict[int, Right], second: dict[int, Right]) -> Difference | N
     if not common:
         return None
     return compare(np.stack([first[seed] for seed in common]), np.stack([second[seed] for seed in common]))
+
+
+def _from_fewer(right: dict[tuple[str, str, int], dict[int, Right]], at: tuple[str, str, int]) -> Difference | None:
+    fewer = [other for other in right if other[:2] == at[:2] and other[2] < at[2] and right[other]]
+    return _paired(right[at], right[max(fewer, key=lambda other: other[2])]) if fewer else None
 
 
 def _row(
@@ -256,6 +112,7 @@ def _row(
         others=tuple(_others(done, outcome)),
         from_best=None if best is None or best == at else _paired(right[at], right[best]),
         from_majority=None if majority is None or majority == at else _paired(right[at], right[majority]),
+        from_fewer=_from_fewer(right, at),
         validation=mean(fit.accuracy for fit in fits),
         num_trials=max(cell.num_trials for cell in done),
         settings=tuple(fits[0].settings.items()),
@@ -269,6 +126,7 @@ def _row(
         confusion=tuple(map(tuple, np.sum([one.confusion for one in reports], 0).tolist())),
         bins=reliability(np.concatenate(probabilities), np.tile(classes, len(done))),
         facts=tuple(fits[0].facts.items()),
+        right=tuple((seed, "".join(str(int(one)) for one in answers)) for seed, answers in right[at].items()),
         reason=reason,
     )
 

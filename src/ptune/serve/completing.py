@@ -96,7 +96,9 @@ async def stream(server: Server, request: Request, asked: Asked) -> AsyncGenerat
         for one in await complete(server, request, asked):
             yield Piece(one.number, one.text, one)
         return
-    order = Order(asked.task, task, _rows(task, asked), server.deadline(None), words=asked.words)
+    rows = _rows(task, asked)
+    server.note_texts(request, rows)
+    order = Order(asked.task, task, rows, server.deadline(None), words=asked.words)
     news = news_of(server.queue_of(task), order)
     try:
         async for place, text, answer in news:

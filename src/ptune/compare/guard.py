@@ -1,0 +1,108 @@
+"""Pass or fail, for automatic checks: a bar that accuracy must reach, and an earlier run that it must not fall behind.
+
+In: a `Summary` and the row that counts. Out: what is wrong, empty where all is well. Against an earlier comparison on the same
+test rows the difference is paired; against other rows, or a single run, intervals must at least overlap.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptune.compare.recommendation import Recommendation
+from ptune.compare.results import Row, Summary, read_summary
+from ptune.compare.statistics import compare
+from ptune.data import did_you_mean
+from ptune.errors import DataError, RecipeError
+
+__all__ = ["behind", "below_bar", "guarded_row", "read_results"]
+
+_SLACK = 1e-9
+
+
+def read_results(folder: str | Path) -> Summary:
+    """The results of a comparison.
+
+    Raises:
+        DataError: there are none, or they cannot be read.
+    """
+    path = Path(folder) / "results.json"
+    if not path.is_file():
+        raise DataError("there is no comparison", where=str(folder), fix="name the folder that ptune compare wrote")
+    try:
+        return read_summary(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"the results cannot be read: {type(error).__name__}: {error}"
+        raise DataError(what, where=str(path), fix="run the comparison again") from None
+
+
+def guarded_row(summary: Summary, advice: Recommendation, method: str | None) -> Row:
+    """The row that must pass: of the method named, on its best model; else the recommended one, else the best.
+
+    Raises:
+        RecipeError: no such method, or no figures.
+    """
+    rows = summary.of_shots(summary.shots[-1])
+    if method is not None:
+        named = next((row for row in rows if row.method == method), None)
+        if named is None:
+            fix = did_you_mean(method, [row.method for row in rows], "name one that has figures")
+            raise RecipeError(f"there are no figures of a method {method!r}", where="--of", fix=fix)
+        return named
+    row = advice.row or advice.best
+    if row is None:
+        raise RecipeError("no method gave figures, so nothing can pass", where="compare", fix="see the reasons in the report")
+    return row
+
+
+def below_bar(row: Row, bar: float) -> str:
+    """Why the row fails the bar."""
+    if row.mean >= bar - _SLACK:
+        return ""
+    return f"{row.method}: accuracy {row.mean:.3f} is under the bar of {bar:.3f}"
+
+
+def behind(row: Row, summary: Summary, run: str | Path) -> str:
+    """Why the row has fallen behind an earlier comparison or run.
+
+    Raises:
+        DataError: there is neither, or it has no figure to compare with.
+    """
+    if (Path(run) / "results.json").is_file():
+        return _behind_comparison(row, summary, read_results(run))
+    return _behind_run(row, Path(run))
+
+
+def _behind_comparison(row: Row, summary: Summary, earlier: Summary) -> str:
+    at = (row.method, row.backbone, row.shots)
+    old = next((one for one in earlier.rows if (one.method, one.backbone, one.shots) == at and one.accuracy), None)
+    if old is None or old.accuracy is None or row.accuracy is None:
+        what = f"it has no figures of {row.method} with {row.shots} shots"
+        raise DataError(what, where="--fail-if-worse-than", fix="name a comparison of the same methods")
+    now, then = dict(row.right), dict(old.right)
+    seeds = [seed for seed in now if seed in then]
+    if seeds and summary.data["test_fingerprint"] == earlier.data["test_fingerprint"]:
+        difference = compare(*(np.array([[float(one) for one in side[seed]] for seed in seeds]) for side in (now, then)))
+        if difference.verdict != "worse":
+            return ""
+        return (
+            f"{row.method}: accuracy {row.mean:.3f} after {old.mean:.3f}, "
+            f"worse by {-difference.mean:.3f} ({-difference.high:.3f} to {-difference.low:.3f})"
+        )
+    if row.accuracy.high >= old.accuracy.low:
+        return ""
+    return f"{row.method}: accuracy {row.mean:.3f} after {old.mean:.3f} on other test rows, and their intervals do not touch"
+
+
+def _behind_run(row: Row, run: Path) -> str:
+    path = run / "summary.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        accuracy = float(facts["tuned"]["accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        what = "there is neither a comparison nor a finished run with an accuracy"
+        raise DataError(what, where=str(run), fix="name a folder that ptune compare or ptune train wrote") from None
+    if row.accuracy is None or row.accuracy.high >= accuracy:
+        return ""
+    return f"{row.method}: accuracy {row.mean:.3f} ({row.accuracy.low:.3f} to {row.accuracy.high:.3f}) after {accuracy:.3f}"
