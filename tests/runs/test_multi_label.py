@@ -53,7 +53,7 @@ def test_words_give_each_label_the_odds_of_a_binary_task(kind: str) -> None:
     settings: dict[str, Any] = {"backbone": tiny_backbone(kind), "method": {"name": "p-tuning", "init": "random"}, "seed": 3}
     texts = {"food": "the service", "bad": "bad"}
     ours = MultiLabelModel.build(template=template, labels=NAMES, label_texts=texts, yes_no=["good", "terrible"], **settings)
-    scores = ours.scores(ours.prepare(EXAMPLES))
+    scores = ours.scores(ours.prepare([Example(example.fields) for example in EXAMPLES]))
     for number, text in enumerate(("film", "the service", "bad")):
         single = ptune.PromptModel.build(
             template=template.replace("{choice}", "{topic}"), labels={"yes": "good", "no": "terrible"}, **settings

@@ -49,8 +49,8 @@ def test_the_number_is_the_expected_value_of_classification(kind: str, way: str)
         "seed": 4,
     }
     ours, classes = RegressionModel.build(**settings), ptune.PromptModel.build(**settings)
-    found = ours.predict(EXAMPLES)
-    for one, other in zip(found, classes.predict(EXAMPLES), strict=True):
+    texts = [Example(example.fields) for example in EXAMPLES]
+    for one, other in zip(ours.predict(texts), classes.predict(texts), strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
         assert one.value == pytest.approx(sum(int(name) * p for name, p in other.probabilities.items()), abs=1e-4)
 
