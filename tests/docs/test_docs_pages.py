@@ -12,6 +12,7 @@ import yaml
 
 from pages import DOCS, PAGES, READMES, Block, blocks
 from ptune.backbone import catalogue
+from ptune.model import task_class
 from ptune.prompt import method_names, parse_method
 from ptune.prompt.rate import EMBEDDING_SHARE, ENCODER_RATE
 from ptune.recipe import Recipe
@@ -45,7 +46,7 @@ def test_yaml_block_is_a_recipe(block: Block) -> None:
     """A block that shows only some keys is completed by the demo's."""
     values = yaml.safe_load(block.text)
     needed = {"train": "x.csv", "template": "{text}{soft:4} It was{mask}", "backbone": "smollm2-135m-q4"}
-    if "labels" not in values and values.get("task") not in ("generation", "dialogue"):
+    if "labels" not in values and task_class(values.get("task", "classification")).labels_are == "required":
         needed["labels"] = {"a": ["great"], "b": ["terrible"]}  # type: ignore[assignment]
     if "hard" in str(values.get("method")) or "prompt-tuning" in str(values.get("method")):
         needed["template"] = "{text} It was{mask}"

@@ -176,4 +176,6 @@ def test_the_command_line_shows_choices(
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 13
     assert "task                choice" in run("inspect", "run/bundle")
     assert json.loads(run("runs", "list", ".", "--json"))[0]["metric"] == "accuracy"
+    checked = run("template", "check", "recipe.yaml", "--rows", "2")
+    assert checked.count("⟨answer⟩") == 2 and "rows.jsonl:1 (0, " in checked and "rows.jsonl:2 (1, " in checked
     assert main(["plan", "recipe.yaml"]) == 2 and "task: classification" in capsys.readouterr().err

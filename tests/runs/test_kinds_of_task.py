@@ -9,6 +9,7 @@ import torch
 import ptune
 from ptune.model import KINDS, TaskPrediction, task_class
 from ptune.objective import TaskReport
+from ptune.recipe import Recipe, check_recipe
 from tiny import tiny_backbone
 
 NAMES = ["film", "food"]
@@ -28,6 +29,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "choice": {"task": "choice", "template": "{text} It was{mask}"},
     "choice-gap": {"task": "choice", "template": "{text}", "gap": "#"},
     "choice-head": {"task": "choice", "template": "{text} {choice}", "head": "linear"},
+    "choice-model-head": {"task": "choice", "template": "{text} {choice}", "head": "model"},
     "choice-words": {"task": "choice", "template": "{text} {choice}{mask}", "yes_no": ["good", "bad"]},
     "multi-label": {"task": "multi-label", "template": "{text}", "head": "linear", "labels": NAMES, "label": "topics"},
     "multi-label-words": {
@@ -54,6 +56,8 @@ METHODS: dict[str, Any] = {
 }
 
 
+NO_MODEL_HEAD = ("t5",)
+"""Kinds of backbone whose own head is of a form that ptune does not know."""
 PAIRS = [(kind, method) for kind in ("bert", "llama", "t5") for method in METHODS if kind == "llama" or method != "behind"]
 """Only a causal model has anything behind the text."""
 
@@ -62,6 +66,10 @@ PAIRS = [(kind, method) for kind in ("bert", "llama", "t5") for method in METHOD
 @pytest.mark.parametrize(("kind", "method"), PAIRS)
 def test_trained_saved_and_loaded(kind: str, way: str, method: str, tmp_path: Path) -> None:
     words = {**WAYS[way], "method": METHODS[method], "backbone": tiny_backbone(kind), "steps": 3, "hold_out": 2}
+    if words.get("head") == "model" and kind in NO_MODEL_HEAD:
+        with pytest.raises(ptune.PtuneError, match="head"):
+            ptune.fit(train=ROWS, **words)
+        return
     task = ptune.fit(train=ROWS, test=ROWS, **words)
     prompt = [
         parameter for group in task.model.parameter_groups() if group["name"] == "prompt" for parameter in group["params"]
@@ -83,6 +91,16 @@ def test_the_prompt_learns_in_every_kind(way: str) -> None:
     ours, theirs = task.model.prompt().prefixes, again.model.prompt().prefixes
     assert ours.keys() == theirs.keys() and ours
     assert all(not torch.equal(ours[place].stacked(), theirs[place].stacked()) for place in ours)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_template_check_shows_rows_of_every_kind(way: str) -> None:
+    words = {"train": ROWS, "backbone": tiny_backbone("llama"), "method": "hard", **WAYS[way]}
+    checked = check_recipe(Recipe.of(words), num_rows=2)
+    assert checked.num_errors == 0 and len(checked.rows) == 2 and all(row.label for row in checked.rows)
+    answers = [piece for row in checked.rows for piece in row.pieces if piece.source == "answer"]
+    assert len(answers) == (0 if "head" in WAYS[way] else 2)
+    assert bool(checked.words) == (way in ("classification", "regression"))
 
 
 def test_kinds_are_named_once() -> None:

@@ -3,6 +3,7 @@
 from ptune.model.dialogue import DialogueModel
 from ptune.model.generation import GenerationModel
 from ptune.model.kinds import KINDS, task_class
+from ptune.model.label_model import LabelModel
 from ptune.model.outcome import Look, Outcome, Prepared, TaskPrediction
 from ptune.model.parts import Tune
 from ptune.model.prompt_model import OUT_OF_SCOPE, Prediction, PromptModel, check_judged, judge_scores
@@ -23,6 +24,7 @@ __all__ = [
     "FoundAnswer",
     "FoundSpan",
     "GenerationModel",
+    "LabelModel",
     "Look",
     "Outcome",
     "Prediction",

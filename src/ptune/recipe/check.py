@@ -16,10 +16,9 @@ from ptune.backbone import Backbone, load_backbone
 from ptune.data import Example
 from ptune.errors import PtuneError
 from ptune.inputs import Encoded, Tokens
-from ptune.model import PromptModel
+from ptune.model import LabelModel, TaskModel
 from ptune.readout import Verbalizer
-from ptune.recipe.classifier import build_classifier
-from ptune.recipe.fit import Splits, read_splits
+from ptune.recipe.fit import Splits, build_model, read_splits
 from ptune.recipe.recipe import Recipe
 from ptune.template import Finding, Template, check_template
 
@@ -28,6 +27,7 @@ __all__ = ["LabelWord", "Piece", "RenderedRow", "TemplateCheck", "check_recipe"]
 _NUM_ROWS_JUDGED = 32
 _PRIOR_RATIO = 10
 _MANY_TOKENS = 4
+_NUM_CHARACTERS = 60
 _COSINE_MARGIN = 0.1
 _COMMON_SHARE = 0.75
 _LEVELS = ("error", "warning", "hint")
@@ -47,7 +47,7 @@ class RenderedRow:
 
     Args:
         where: file and line.
-        label: the row's own.
+        label: the row's own, or what else is learned of it.
         pieces: its tokens; a learned token is `⟨soft 0⟩`, the answer slot `⟨answer⟩`.
         num_cut: tokens that were dropped to fit.
     """
@@ -119,7 +119,7 @@ def check_recipe(recipe: Recipe, *, num_rows: int = 3) -> TemplateCheck:
     splits = read_splits(recipe)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     template = recipe.complete_template()
-    verbalizer = None if recipe.head else recipe.verbalizer()
+    verbalizer = recipe.verbalizer() if recipe.has_label_words and recipe.labels else None
     samples = [example.fields for example in splits.train[:_NUM_ROWS_JUDGED]]
     findings = [*check_template(template, kind=backbone.kind, sample_fields=samples, needs_mask=verbalizer is not None)]
     words: tuple[LabelWord, ...] = ()
@@ -136,12 +136,11 @@ def _with_rows(shown: TemplateCheck, recipe: Recipe, backbone: Backbone, splits:
     rows: tuple[RenderedRow, ...] = ()
     rule, findings = "", list(shown.findings)
     try:
-        model = build_classifier(recipe, backbone, splits)
+        model = build_model(recipe, backbone, splits)
         judged = splits.train[:: max(1, len(splits.train) // _NUM_ROWS_JUDGED)][:_NUM_ROWS_JUDGED]
-        encoded = [model.encode(example) for example in judged]
-        findings += _length_findings(encoded)
+        findings += _length_findings(model.prepare(judged).encoded)
         rows = tuple(_rendered(example, model) for example in splits.train[:num_rows])
-        if model.answers is not None and model.verbalizer is not None:
+        if isinstance(model, LabelModel) and model.answers is not None and model.verbalizer is not None:
             rule = _rule_in_words(model.verbalizer.length_rule(model.answers), model.answers.single)
             priors = _priors(model, judged)
             findings += _prior_findings(priors)
@@ -154,8 +153,9 @@ def _with_rows(shown: TemplateCheck, recipe: Recipe, backbone: Backbone, splits:
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _rendered(example: Example, model: PromptModel) -> RenderedRow:
-    encoded = model.encode(example)
+def _rendered(example: Example, model: TaskModel) -> RenderedRow:
+    """The row's first sequence: its first window, or with the first of the texts that are judged in it."""
+    encoded = model.prepare([example]).encoded[0]
     texts = model.backbone.tokens.show(encoded.ids)
     pieces: list[Piece] = []
     for number, (text, row, owner) in enumerate(zip(texts, encoded.soft, encoded.owner, strict=True)):
@@ -164,7 +164,14 @@ def _rendered(example: Example, model: PromptModel) -> RenderedRow:
         pieces.append(Piece(f"⟨soft {row}⟩", "soft") if row >= 0 else Piece(text, owner))
     if encoded.slot == len(texts):
         pieces.append(Piece("⟨answer⟩", "answer"))
-    return RenderedRow(example.where, example.label, tuple(pieces), encoded.num_cut)
+    return RenderedRow(example.where, _target(example, model), tuple(pieces), encoded.num_cut)
+
+
+def _target(example: Example, model: TaskModel) -> str | None:
+    """What is to be learned of a row: its label, or the beginning of the kind's columns."""
+    values = [example.fields.get(model.columns[key], "") for key in model.target_keys]
+    text = ", ".join(value if isinstance(value, str) else " ".join(value) for value in values)
+    return example.label or (text if len(text) <= _NUM_CHARACTERS else text[:_NUM_CHARACTERS] + "...") or None
 
 
 def _length_findings(rows: Sequence[Encoded]) -> Iterator[Finding]:
@@ -251,11 +258,11 @@ def _cosine(first: Sequence[int], second: Sequence[int], backbone: Backbone) -> 
     return torch.nn.functional.cosine_similarity(one, two, dim=0).item()
 
 
-def _priors(model: PromptModel, examples: Sequence[Example]) -> dict[str, float]:
+def _priors(model: LabelModel, examples: Sequence[Example]) -> dict[str, float]:
     """Mean probability of each label over texts, their own labels not looked at, with the hard template."""
     hard = model.without_prompt()
     mean = torch.softmax(hard.scores(hard.prepare(examples)), 1).mean(0)
-    return dict(zip(model.labels.names, mean.tolist(), strict=True))
+    return dict(zip(model.label_names, mean.tolist(), strict=True))
 
 
 def _prior_findings(priors: Mapping[str, float]) -> Iterator[Finding]:

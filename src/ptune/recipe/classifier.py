@@ -1,4 +1,4 @@
-"""The model of a recipe for the parts that look at label words: `ptune plan` and `ptune template check`."""
+"""The model of a recipe for the part that counts label words: `ptune plan`."""
 
 from ptune.backbone import Backbone
 from ptune.errors import RecipeError
