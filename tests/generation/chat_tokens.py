@@ -1,6 +1,7 @@
 """Tiny tokenizers that know a chat: ChatML as Qwen and SmolLM2 write it, Gemma's, one with thoughts, one without marks."""
 
 import copy
+from functools import cache
 
 from ptune.inputs import Tokens
 from tiny import tiny_tokenizer
@@ -38,6 +39,7 @@ TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "thinking": THINKING, "bare": BAR
 _BASE = {"chatml": "llama", "gemma": "gemma3", "thinking": "llama", "bare": "gpt2"}
 
 
+@cache
 def chat_tokens(name: str) -> Tokens:
     """The tokenizer of a tiny model with the marks and the template of a chat."""
     tokenizer = copy.deepcopy(tiny_tokenizer(_BASE[name]))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from chat_tokens import TEMPLATES, chat_tokens
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptune.errors import TemplateError
@@ -92,6 +92,7 @@ MARKS = [
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*MARKS, "good", "\n", "assistant\n", "</think>", "{{ 1 }}"]), min_size=1, max_size=6).map("".join)
 )

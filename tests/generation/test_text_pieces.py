@@ -1,7 +1,7 @@
 """Text while it is being written: pieces join to the text, cut no character in half, and stop at stop words."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptune.decode import TextPieces
@@ -12,6 +12,7 @@ TEXTS = st.text(st.sampled_from("aAz ,.\n好很電影的😀é\u200d葡"), max_s
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(TEXTS)
 def test_pieces_join_to_the_text_and_hold_whole_characters(kind: str, text: str) -> None:
     tokens = tiny_backbone(kind).tokens
@@ -54,6 +55,7 @@ def test_bytes_that_are_no_text_do_not_hold_up_what_follows() -> None:
     assert pieces.piece() == pieces.text == "\ufffdgood"
 
 
+@settings(deadline=None)
 @given(TEXTS, st.lists(st.text(st.sampled_from("aAz ,.\n好很"), min_size=1, max_size=4), min_size=1, max_size=3))
 def test_stop_words_cut_the_text_as_soon_as_one_is_there(text: str, stop: list[str]) -> None:
     tokens = tiny_backbone("gpt2").tokens
