@@ -31,6 +31,7 @@ from ptune.cli.push import push
 from ptune.cli.recommend import recommend
 from ptune.cli.search import app as search_app
 from ptune.cli.serve import serve, serve_key
+from ptune.cli.stress import stress
 from ptune.cli.train import train
 from ptune.errors import PtuneError
 
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, compare, recommend, pet, icl, evaluate, predict, inspect, export, push):
+for _verb in (init, plan, train, compare, recommend, stress, pet, icl, evaluate, predict, inspect, export, push):
     app.command()(_verb)
 app.command("import")(import_)
 for _group, _help in (

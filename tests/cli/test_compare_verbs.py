@@ -1,0 +1,93 @@
+"""`ptune compare`, `ptune recommend` and `ptune stress` as a user types them: results, exit codes, one-line errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import Run, rows_of, write_rows
+
+METHODS = ("--method", "majority", "--method", "tfidf-svm", "--method", "p-tuning", "--shots", "2", "--seeds", "2", "--quiet")
+
+
+@pytest.fixture
+def table(desk: Path) -> Path:
+    """A desk with rows enough for two shots, as many validation rows, and a test set."""
+    good = tuple(f"The film number {at} was great" for at in range(8))
+    bad = tuple(f"The plot number {at} was bad" for at in range(8))
+    write_rows(desk / "data" / "train.jsonl", [*rows_of(good[:5], "positive"), *rows_of(bad[:5], "negative")])
+    write_rows(desk / "data" / "test.jsonl", [*rows_of(good[5:], "positive"), *rows_of(bad[5:], "negative")])
+    return desk
+
+
+def test_a_comparison_from_a_recipe(table: Path, ptune: Run) -> None:
+    ran = ptune("compare", "recipe.yaml", *METHODS)
+    assert ran.code == 0, ran.err
+    for name in ("majority label", "TF-IDF + linear SVM", "p-tuning", "best", "report  runs/compare-recipe/report.html"):
+        assert name in ran.out
+    assert {one.name for one in Path("runs/compare-recipe").iterdir()} >= {"report.html", "report.md", "results.json"}
+    again = ptune("compare", "recipe.yaml", *METHODS[:-1])
+    assert again.code == 0 and "0 of 6 cells computed" in again.err and "(kept)" in again.err
+
+
+def test_json_and_language(table: Path, ptune: Run) -> None:
+    facts = ptune("compare", "recipe.yaml", *METHODS, "--json").json
+    assert [row["method"] for row in facts["rows"]] == ["majority", "tfidf-svm", "p-tuning"] and facts["recommendation"][
+        "findings"
+    ]
+    assert "条标注" in ptune("compare", "recipe.yaml", *METHODS, "--language", "zh").out
+
+
+def test_a_data_folder_alone(table: Path, ptune: Run) -> None:
+    words = ("--method", "majority", "--method", "tfidf-svm", "--budget", "1m", "--seeds", "1")
+    ran = ptune("compare", "data", *words, "--out", "there")
+    assert ran.code == 0, ran.err
+    spec = json.loads(Path("there/results.json").read_text())["spec"]
+    assert spec["shots"] == [2] and spec["recipe"]["labels"] == {"negative": ["terrible"], "positive": ["great"]}
+
+
+def test_bars_end_with_three(table: Path, ptune: Run) -> None:
+    assert ptune("compare", "recipe.yaml", *METHODS, "--of", "majority", "--fail-under", "0.4").code == 0
+    ran = ptune("compare", "recipe.yaml", *METHODS, "--of", "majority", "--fail-under", "0.9")
+    assert ran.code == 3 and "not passed: majority: accuracy 0.500 is under the bar of 0.900" in ran.err
+    same = ptune("compare", "recipe.yaml", *METHODS, "--of", "tfidf-svm", "--fail-if-worse-than", "runs/compare-recipe")
+    assert (
+        same.code == 0
+        and "passed" in ptune("compare", "recipe.yaml", *METHODS[:-1], "--of", "majority", "--fail-under", "0").err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("recipe.yaml", "--budget", "soon"), "'soon' is no time (write 90s, 10m or 2h)"),
+        (("recipe.yaml", "--method", "p-tunin"), "did you mean 'p-tuning'"),
+        (("recipe.yaml", "--shots", "50"), "50 shots and at least one validation row are wanted"),
+        (("nothing.yaml",), "there is no such recipe"),
+        (("recipe.yaml", "--set", "stepz=3"), "did you mean 'steps'"),
+    ],
+)
+def test_mistakes_are_one_line(table: Path, ptune: Run, words: tuple[str, ...], message: str) -> None:
+    ran = ptune("compare", *words)
+    assert ran.code == 2 and len(ran.error_lines) == 1 and message in ran.error_lines[0]
+
+
+def test_recommend_before_and_after(table: Path, ptune: Run) -> None:
+    before = ptune("recommend", "data")
+    assert before.code == 0 and "ptune compare data --budget 10m" in before.out
+    ptune("compare", "recipe.yaml", *METHODS)
+    after = ptune("recommend", "runs/compare-recipe")
+    assert after.code == 0 and ("Use " in after.out or "Nothing to recommend" in after.out)
+    assert ptune("recommend", "data", "--json").json[0]["rule"] == "advice"
+
+
+def test_stress(table: Path, ptune: Run) -> None:
+    assert ptune("train", "recipe.yaml", "--out", "run", "--quiet").code == 0
+    ran = ptune("stress", "run/bundle", "data", "--other", "same=data", "-o", "stress.md")
+    assert ran.code == 0, ran.err
+    for words in ("typing errors", "lower case", "negation", "other test set: same", "label", "rows as they are"):
+        assert words in ran.out
+    assert "What the task stands" in Path("stress.md").read_text(encoding="utf-8")
+    assert ptune("stress", "run/bundle", "data", "--json", "--rows", "2").json["accuracy"]["num_rows"] == 2
+    wrong = ptune("stress", "run/bundle", "data", "--other", "data")
+    assert wrong.code == 2 and "'data' is not NAME=DATA" in wrong.err
