@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ptune-installed
 
-.PHONY: demo demo-zh serve-demo test check bench wheel-check install clean
+.PHONY: demo demo-zh compare-demo serve-demo test check bench wheel-check install clean
 
 install: $(STAMP)
 
@@ -34,6 +34,11 @@ serve-demo: install
 	test -d runs/serve-demo/support/bundle || $(BIN)/ptune train examples/support_en.yaml --out runs/serve-demo/support
 	@cat examples/serve_demo.sh
 	$(BIN)/ptune serve runs/serve-demo
+
+# Under ten minutes: cells that would not end within the budget are left out, with the reason.
+compare-demo: install
+	$(BIN)/ptune models pull smollm2-135m-q4
+	$(BIN)/ptune compare examples/reviews_en.yaml --budget 8m --out runs/compare-demo
 
 test: install
 	$(BIN)/python -m pytest
