@@ -168,6 +168,46 @@ def test_words_judge_each_choice(kind: str) -> None:
             torch.testing.assert_close(score, labelled[0] - labelled[1], rtol=1e-4, atol=1e-4)
 
 
+READ = ["{text}{soft:2} {choice}{mask}", "{soft:2} {text} : {choice} .{mask} at all", "{choice}{soft:1} {text}{mask}{soft:1}"]
+
+
+@pytest.mark.parametrize("template", READ)
+@pytest.mark.parametrize("way", ["one token", "several", "last", "mask", "cls"])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_branches_equal_rows_of_their_own(kind: str, way: str, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"one token": ["good", "bad"], "several": [["great", "disappointing"], ["terrible"]]}.get(way)
+    model = build(kind, template, **({"pool": way} if words is None else {"yes_no": words}))
+    if model.head is not None:
+        with torch.no_grad():
+            model.head.linear.weight.copy_(torch.linspace(-1, 1, WIDTH)[None])
+    assert model.branches
+    prepared = model.prepare(ROWS)
+    together = model.scores(prepared)
+    num_live = int(model.batch(prepared, range(len(ROWS))).live.mask.sum())
+    kept = model.scores(model.prepare(ROWS, keep_context=True)) if not model.why_not_keep() else together
+    monkeypatch.setattr(ChoiceModel, "branches", False)
+    apart = model.prepare(ROWS)
+    torch.testing.assert_close(together, model.scores(apart), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(kept, together, rtol=1e-4, atol=1e-4)
+    if template.startswith("{text}") and way != "several":  # what words of several tokens add, is added in both
+        assert num_live < int(model.batch(apart, range(len(ROWS))).live.mask.sum())
+
+
+@pytest.mark.parametrize("words", [["good", "bad"], None])
+def test_gradients_of_branches_equal_those_of_rows(words: list[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Example({**example.fields, "answer": "1"}) for example in ROWS]
+    model = build("llama", READ[0], **({"pool": "last"} if words is None else {"yes_no": words}))
+    slopes = []
+    for keep in (False, True):
+        loss = model(model.batch(model.prepare(rows, keep_context=keep), range(3))).loss
+        slopes.append(torch.autograd.grad(loss, list(model.prompt.parameters()))[0])
+    monkeypatch.setattr(ChoiceModel, "branches", False)
+    loss = model(model.batch(model.prepare(rows), range(3))).loss
+    slopes.append(torch.autograd.grad(loss, list(model.prompt.parameters()))[0])
+    torch.testing.assert_close(slopes[0], slopes[2], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(slopes[1], slopes[2], rtol=1e-3, atol=1e-5)
+
+
 # -- rules -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Tokens, batches and the types that prompt and backbone share."""
 
 from ptune.inputs.answers import AnswerWords, FillOrder
+from ptune.inputs.branched import lay_out_branched, shared_beginning
 from ptune.inputs.chat import PLAIN_CHAT, Chat, ChatText, Message
 from ptune.inputs.continued import Continued, decoder_prefix, lay_out_continued
 from ptune.inputs.conversation import Conversations
@@ -61,6 +62,7 @@ __all__ = [
     "encode",
     "encode_windows",
     "join_words",
+    "lay_out_branched",
     "lay_out_continued",
     "lay_out_filled",
     "lay_out_places",
@@ -69,6 +71,7 @@ __all__ = [
     "lead_length",
     "merge",
     "pad_rows",
+    "shared_beginning",
     "soft_layout",
     "split_words",
     "trunk_start",

@@ -23,7 +23,7 @@ IGNORED = -100
 
 
 @dataclass
-class _Row:
+class TreeRow:
     """One sequence in the making."""
 
     ids: list[int] = field(default_factory=list)
@@ -62,7 +62,7 @@ class _Row:
 
 
 @dataclass
-class _Plan:
+class Plan:
     """Reads in the making: `at` are the places, `items` are (place, token, cell); an example has `width` cells."""
 
     width: int = 1
@@ -130,7 +130,7 @@ def lay_out_words(
     each = [answers] * len(rows) if isinstance(answers, AnswerWords) else list(answers)
     width = max(map(len, each))
     live, decoder = [], None
-    plan = _Plan(width)
+    plan = Plan(width)
     columns = shared is not None and shared.single
     if tokens.kind == "decoder":
         columns = columns and all(encoded.slot == len(encoded) for encoded in rows)
@@ -148,7 +148,7 @@ def lay_out_words(
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     return Batch(
         live=stacked,
-        reads=_reads(plan, shared if columns else None, None if decoder else offsets),
+        reads=reads_of(plan, shared if columns else None, None if decoder else offsets),
         num_examples=len(rows),
         row_example=torch.tensor([row.example for row in live]),
         labels=torch.tensor(list(labels)),
@@ -214,7 +214,7 @@ def lay_out_filled(
     Returns:
         A batch whose item i belongs to one open mask; its cell is (example * W + word) * max_tokens + token number.
     """
-    live, plan = [], _Plan()
+    live, plan = [], Plan()
     for example, encoded in enumerate(rows):
         for word, ids in enumerate(answers.ids):
             filled = [is_filled(example, word, at) for at in range(len(ids))]
@@ -228,7 +228,7 @@ def lay_out_filled(
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     return Batch(
         live=stacked,
-        reads=_reads(plan, None, offsets),
+        reads=reads_of(plan, None, offsets),
         num_examples=len(rows),
         row_example=torch.tensor([row.example for row in live]),
         labels=torch.full((len(rows),), -1),
@@ -246,13 +246,13 @@ def _slot(encoded: Encoded) -> int:
     return encoded.slot
 
 
-def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: _Plan, *, columns: bool, first: int) -> _Row:
+def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: Plan, *, columns: bool, first: int) -> TreeRow:
     """Trunk up to the slot, then the words as a tree: beginnings that words share stand there once.
 
     What follows the slot is scored behind each whole word. The last token of a path is only predicted, so it is not there.
     """
     slot = _slot(encoded)
-    row = _Row(example=example, deep_from=encoded.deep_from)
+    row = TreeRow(example=example, deep_from=encoded.deep_from)
     row.add(encoded.ids[first:slot], encoded.soft[first:slot], position=first)
     trunk = len(row.ids) - 1
     place_of = {trunk: plan.place(example, trunk)}
@@ -282,8 +282,8 @@ def _masked_rows(
     example: int,
     answers: AnswerWords,
     tokens: Tokens,
-    plan: _Plan,
-    live: list[_Row],
+    plan: Plan,
+    live: list[TreeRow],
     *,
     order: FillOrder,
     columns: bool,
@@ -311,12 +311,12 @@ def _masked_rows(
             plan.items.append((place(len(ids), known, at), token, plan.cell(example, word)))
 
 
-def slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> _Row:
+def slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> TreeRow:
     """The whole row with `slot_ids` in the answer slot, without its first `first` tokens."""
     slot = len(encoded) if encoded.slot is None else encoded.slot
     ids = [*encoded.ids[:slot], *slot_ids, *encoded.ids[slot:]]
     soft = [*encoded.soft[:slot], *([-1] * len(slot_ids)), *encoded.soft[slot:]]
-    row = _Row(example=example, deep_from=encoded.deep_from)
+    row = TreeRow(example=example, deep_from=encoded.deep_from)
     row.add(ids[first:], soft[first:], position=first)
     return row
 
@@ -334,7 +334,7 @@ class _DecoderPlan:
         self.source.append(example)
         return len(self.rows) - 1
 
-    def add_words(self, example: int, answers: AnswerWords, plan: _Plan, *, columns: bool) -> None:
+    def add_words(self, example: int, answers: AnswerWords, plan: Plan, *, columns: bool) -> None:
         last = len(self.prefix) - 1
         first_place = plan.place(self._add(self.prefix, example), last)
         if columns:
@@ -359,16 +359,25 @@ def _pool_weights(encoded: Encoded, pool: PoolKind, length: int, keep: int) -> l
     if pool == "mean":
         real = [0.0 if soft else 1.0 for soft in is_soft[keep:]]
         return [weight / max(1.0, sum(real)) for weight in real]
-    if pool in ("cls", "first"):
-        at = 0 if pool == "first" else next((i for i, soft in enumerate(is_soft) if not soft), 0)
-    elif pool == "mask" and encoded.slot is not None:
-        at = slot if num_slot else slot - 1
-    else:
-        at = length + keep - 1
+    at = pool_place(encoded, pool, num_slot)
     return [1.0 if i == at - keep else 0.0 for i in range(length)]
 
 
-def _reads(plan: _Plan, columns_of: AnswerWords | None, offsets: Sequence[int] | None) -> Reads:
+def pool_place(encoded: Encoded, pool: PoolKind, num_slot: int = 0) -> int:
+    """The one token that a head reads, in a row with `num_slot` tokens in its answer slot; not for `mean`."""
+    slot = len(encoded) if encoded.slot is None else encoded.slot
+    if pool == "first":
+        return 0
+    if pool == "cls":
+        is_soft = [row >= 0 for row in encoded.soft]
+        is_soft[slot:slot] = [False] * num_slot
+        return next((at for at, soft in enumerate(is_soft) if not soft), 0)
+    if pool == "mask" and encoded.slot is not None:
+        return slot if num_slot else slot - 1
+    return len(encoded) + num_slot - 1
+
+
+def reads_of(plan: Plan, columns_of: AnswerWords | None, offsets: Sequence[int] | None) -> Reads:
     row = torch.tensor([row for row, _ in plan.at])
     position = torch.tensor([position for _, position in plan.at])
     if offsets is not None:
@@ -379,7 +388,9 @@ def _reads(plan: _Plan, columns_of: AnswerWords | None, offsets: Sequence[int] |
     return Reads(row, position, None, torch.tensor(read), torch.tensor(token), torch.tensor(cell))
 
 
-def stack_rows(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, *, has_types: bool) -> tuple[Live, list[int]]:
+def stack_rows(
+    rows: Sequence[TreeRow], tokens: Tokens, padding_side: PaddingSide, *, has_types: bool
+) -> tuple[Live, list[int]]:
     """Pads rows to one length; returns where each row's first token stands. Positions run on through right padding."""
     length = max(len(row.ids) for row in rows)
     num_rows = len(rows)
@@ -408,7 +419,7 @@ def stack_rows(rows: Sequence[_Row], tokens: Tokens, padding_side: PaddingSide, 
     return Live(ids, soft, mask, positions, tree, types if has_types else None, deep), offsets
 
 
-def _segment_types(row: _Row, tokens: Tokens) -> list[int]:
+def _segment_types(row: TreeRow, tokens: Tokens) -> list[int]:
     """0 up to and including the first separator inside the text, 1 behind it (BERT's pairs)."""
     separator = tokens.tokenizer.sep_token_id
     types, current = [], 0

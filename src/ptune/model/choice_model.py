@@ -183,7 +183,7 @@ class ChoiceModel(ReadModel):
         rows: tuple[tuple[Encoded, ...], ...] = ()
         if self.is_read:
             rows = tuple(self.read_rows(example, mine) for example, mine in pairs)
-            encoded = tuple(each[0] for each in rows)
+            encoded = tuple(map(self.encoded_of, rows))
         else:
             words = tuple(self._words(example, mine) for example, mine in pairs)
             rooms = [one.max_tokens for one in words]
@@ -220,7 +220,7 @@ class ChoiceModel(ReadModel):
         assert isinstance(prepared, PreparedChoices)
         labels = [prepared.labels[i] for i in index]
         if self.is_read:
-            return judged_batch(self.lay_out_read(prepared, index), labels=torch.tensor(labels))
+            return judged_batch(self.lay_out_read(prepared, index, contexts, skip), labels=torch.tensor(labels))
         rows = [prepared.encoded[i] for i in index]
         words = tuple(prepared.words[i] for i in index)
         batch = lay_out_words(

@@ -210,7 +210,7 @@ class MultiLabelModel(ReadModel):
         rows: tuple[tuple[Encoded, ...], ...] = ()
         if self.is_read:
             rows = tuple(self.read_rows(example, self.texts) for example in examples)
-            encoded = tuple(each[0] for each in rows)
+            encoded = tuple(map(self.encoded_of, rows))
         else:
             encoded = tuple(map(self.encode, examples))
         contexts = self.kept_contexts(encoded, **storage) if keep_context else None
@@ -228,7 +228,7 @@ class MultiLabelModel(ReadModel):
         assert isinstance(prepared, PreparedSets)
         targets = torch.tensor([prepared.sets[i] for i in index], dtype=torch.bool) if prepared.sets else None
         if self.is_read:
-            return judged_batch(self.lay_out_read(prepared, index), targets=targets)
+            return judged_batch(self.lay_out_read(prepared, index, contexts, skip), targets=targets)
         assert self.pool is not None
         batch = lay_out_pooled(
             [prepared.encoded[i] for i in index],

@@ -1,4 +1,4 @@
-"""Tasks that judge texts one by one, each read in the template's `{choice}` in a row of its own.
+"""Tasks that judge texts one by one, each read in the template's `{choice}`: on a causal model branches of one row, else rows.
 
 In: a row and the texts to be judged with it (its choices, or all labels). Out: one score for each, [R] in the order of
 examples and texts: a head's single output, or the log-odds of a word that says yes over one that says no.
@@ -14,9 +14,22 @@ from torch import Tensor
 from ptune.backbone import Backbone
 from ptune.data import Example
 from ptune.errors import RecipeError, VerbalizerError
-from ptune.inputs import AnswerWords, Batch, Encoded, FillOrder, PoolKind, lay_out_pooled, lay_out_words
+from ptune.inputs import (
+    AnswerWords,
+    Batch,
+    Context,
+    Encoded,
+    FillOrder,
+    PoolKind,
+    StoredContext,
+    lay_out_branched,
+    lay_out_pooled,
+    lay_out_words,
+    shared_beginning,
+)
 from ptune.model.outcome import Prepared
 from ptune.model.task_model import TaskModel
+from ptune.prompt import DeepConfig
 from ptune.readout import (
     HeadForm,
     LinearHead,
@@ -40,7 +53,8 @@ class PreparedTexts(Prepared):
     """Rows with the texts that are judged with each.
 
     Args:
-        rows: each row once for every text; `encoded` then holds the first ones. Empty where texts are not read.
+        rows: each row once for every text; `encoded` then holds what they start with, or the first ones. Empty where texts
+            are not read.
         counts: how many texts each row has.
     """
 
@@ -123,8 +137,37 @@ class ReadModel(TaskModel, ABC):
         room = self.answers.max_tokens if self.answers else 1
         return tuple(self.encode(example, num_answer_tokens=room, choice=text) for text in texts)
 
-    def lay_out_read(self, prepared: PreparedTexts, index: Sequence[int]) -> JudgedBatch:
-        """All rows of these examples, one behind the other."""
+    @property
+    def branches(self) -> bool:
+        """Whether the rows of an example are branches of one: a causal model's, where nothing reads what they share."""
+        is_behind = isinstance(self.method, DeepConfig) and self.method.placement == "behind"  # where, differs from row to row
+        return self.is_read and self.pool != "mean" and not is_behind and self.backbone.takes_plan
+
+    def encoded_of(self, rows: Sequence[Encoded]) -> Encoded:
+        """What stands for an example among prepared rows: what its rows start with, or the first of them."""
+        return shared_beginning(rows) if self.branches else rows[0]
+
+    def first_row(self, example: Example) -> Encoded:
+        """The row with the first text."""
+        prepared = self.prepare([example])
+        assert isinstance(prepared, PreparedTexts)
+        return prepared.rows[0][0] if prepared.rows else prepared.encoded[0]
+
+    def lay_out_read(
+        self,
+        prepared: PreparedTexts,
+        index: Sequence[int],
+        contexts: Sequence[Context | StoredContext],
+        skip: Sequence[int] | None,
+    ) -> JudgedBatch:
+        """All rows of these examples, one behind the other, or as branches of one row each."""
+        counts = tuple(prepared.counts[i] for i in index)
+        if self.branches:
+            groups = [prepared.rows[i] for i in index]
+            tokens = self.backbone.tokens
+            reads: dict[str, Any] = {"answers": self.answers, "pool": self.pool}
+            batch = lay_out_branched(groups, tokens, index=index, contexts=contexts, skip=skip, **reads)
+            return judged_batch(batch, counts=counts)
         rows = [row for i in index for row in prepared.rows[i]]
         settings: dict[str, Any] = {"index": index, "labels": [-1] * len(rows), "has_types": self._has_types}
         if self.answers is not None:
@@ -132,17 +175,22 @@ class ReadModel(TaskModel, ABC):
         else:
             assert self.pool is not None
             batch = lay_out_pooled(rows, self.pool, self.backbone.tokens, **settings)
-        counts = tuple(prepared.counts[i] for i in index)
         return judged_batch(batch, counts=counts)
 
     def num_answer_live(self, prepared: Prepared, number: int) -> int:
-        """Tokens of the further rows that texts are read in."""
+        """Tokens of the branches, or of the further rows, that texts are read in."""
         assert isinstance(prepared, PreparedTexts)
-        return sum(map(len, prepared.rows[number])) - len(prepared.encoded[number]) if prepared.rows else 0
+        if not prepared.rows:
+            return 0
+        rows, shared = prepared.rows[number], len(prepared.encoded[number])
+        words = 0 if self.answers is None or self.answers.single else sum(len(word) - 1 for word in self.answers.ids)
+        if self.branches:
+            return sum(len(row) - shared + words for row in rows)
+        return sum(map(len, rows)) - shared
 
     def why_read_all(self) -> str:
-        """Texts that are read in the template make rows of their own, and a head may pool tokens that would be kept."""
-        if self.is_read:
+        """Texts that are read in rows of their own share none, and a head may pool tokens that would be kept."""
+        if self.is_read and not self.branches:
             return "each text that is judged is read in a row of its own"
         return f"a head with pool: {self.pool} reads the tokens that would be kept" if self.pool in ("cls", "mean") else ""
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ptune.backbone import Backbone, LeadContexts
 from ptune.data import Example, FieldValue
 from ptune.errors import DataError, RecipeError
-from ptune.inputs import Batch, Place, SoftLayout, soft_layout
+from ptune.inputs import Batch, Encoded, Place, SoftLayout, soft_layout
 from ptune.model.outcome import Look, Outcome, Prepared, TaskPrediction
 from ptune.model.parts import Tune, build_members, checked_length, init_sources
 from ptune.model.rows import BatchedRows
@@ -290,6 +290,10 @@ class TaskModel(BatchedRows, ABC):
         """The reverse of `tensors`."""
         if self.head is not None:
             self.head.load_state_dict({name[5:]: value for name, value in tensors.items() if name.startswith("head.")})
+
+    def first_row(self, example: Example) -> Encoded:
+        """A row as the model reads it; the first where it is read in several (windows, texts that are judged)."""
+        return self.prepare([example]).encoded[0]
 
     # -- help for kinds ----------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ def _with_rows(shown: TemplateCheck, recipe: Recipe, backbone: Backbone, splits:
     try:
         model = build_model(recipe, backbone, splits)
         judged = splits.train[:: max(1, len(splits.train) // _NUM_ROWS_JUDGED)][:_NUM_ROWS_JUDGED]
-        findings += _length_findings(model.prepare(judged).encoded)
+        findings += _length_findings([model.first_row(example) for example in judged])
         rows = tuple(_rendered(example, model) for example in splits.train[:num_rows])
         if isinstance(model, LabelModel) and model.answers is not None and model.verbalizer is not None:
             rule = _rule_in_words(model.verbalizer.length_rule(model.answers), model.answers.single)
@@ -154,8 +154,7 @@ def _with_rows(shown: TemplateCheck, recipe: Recipe, backbone: Backbone, splits:
 
 
 def _rendered(example: Example, model: TaskModel) -> RenderedRow:
-    """The row's first sequence: its first window, or with the first of the texts that are judged in it."""
-    encoded = model.prepare([example]).encoded[0]
+    encoded = model.first_row(example)
     texts = model.backbone.tokens.show(encoded.ids)
     pieces: list[Piece] = []
     for number, (text, row, owner) in enumerate(zip(texts, encoded.soft, encoded.owner, strict=True)):
