@@ -38,7 +38,7 @@ serve-demo: install
 # Under ten minutes: cells that would not end within the budget are left out, with the reason.
 compare-demo: install
 	$(BIN)/ptune models pull smollm2-135m-q4
-	$(BIN)/ptune compare examples/reviews_en.yaml --budget 8m --out runs/compare-demo
+	$(BIN)/ptune compare examples/reviews_en.yaml --method majority --method tfidf-svm --method tfidf-logistic --method zero-shot-prior --method linear-probe --method p-tuning --budget 8m --out runs/compare-demo
 
 test: install
 	$(BIN)/python -m pytest

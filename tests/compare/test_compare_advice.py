@@ -33,7 +33,7 @@ def test_the_best_is_recommended_where_nothing_is_its_equal() -> None:
     english, alone = advice.findings[0].english, advice.findings[1].english
     assert english.startswith("Use p-tuning on small-model: accuracy 0.900 (") and "with 16 rows of each label" in english
     assert "stores 4.0 kB, learned in 20 s and answers a thousand texts in 5.0 s" in english
-    assert alone == "It is the most accurate, and no other method is its equal."
+    assert alone == "It is the most accurate of the methods with as many seeds, and no other is its equal."
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,15 @@ def test_thin_evidence_is_said() -> None:
     many = recommend(make_summary(best(), *(make_row(f"m{at}", 0.6) for at in range(12)), Row("y", "y", "prompting", "m", 16)))
     said = " ".join(one.english for one in many.findings)
     assert "13 methods were judged on the same rows" in said and "Without figures: 1 of 14 methods" in said
+
+
+def test_rows_with_fewer_seeds_are_named_and_not_considered() -> None:
+    """As after a budget that ran out: a higher mean on fewer seeds neither wins nor goes unsaid."""
+    advice = recommend(make_summary(make_row("lucky", 0.95, num_seeds=1), best("steady")))
+    assert advice.row is not None and advice.row.method == "steady"
+    assert any(
+        "Not considered, because they have fewer seeds so far: lucky on small-model." in one.english for one in advice.findings
+    )
 
 
 def test_every_finding_names_its_rule_and_speaks_both_languages() -> None:

@@ -231,7 +231,7 @@ _HARD: dict[str, Any] = {"method": "hard"}
 _add("zero-shot", "template alone", {**_HARD, "prior": "keep"}, form="hard", learns=False)
 _add("zero-shot-prior", "template alone, prior out", _HARD, form="hard", learns=False)
 Registry.add(InContextLearning())
-_add("p-tuning", "p-tuning", {"method": {"name": "p-tuning"}})
+_add("p-tuning", "p-tuning", {"method": {"name": "p-tuning"}}, load_per_step=0.8)  # contexts are kept on causal models
 _add("p-tuning-mlp", "p-tuning, MLP encoder", {"method": {"name": "p-tuning", "encoder": "mlp"}})
 _add("p-tuning-lstm", "p-tuning, LSTM encoder", {"method": {"name": "p-tuning", "encoder": "lstm"}})
 _add("p-tuning-candidates", "p-tuning, candidates", {"method": {"name": "p-tuning"}}, rate_trials=False)

@@ -171,6 +171,9 @@ def _evidence(summary: Summary, best: Row, rows: list[Row]) -> Iterator[Finding]
     seeds, judged = best.accuracy.num_seeds, best.accuracy.num_rows
     if seeds < _FEW_SEEDS or judged < _FEW_ROWS:
         yield finding("evidence", "too_few", seeds=seeds, rows=judged)
+    fewer = [row for row in rows if len(row.seeds) < len(best.seeds)]
+    if fewer:
+        yield finding("evidence", "fewer_seeds", names=(", ".join(map(row_name, fewer)), "、".join(map(in_chinese, fewer))))
     if len(rows) > _MANY_METHODS:
         yield finding("evidence", "many_methods", number=len(rows))
     all_rows = [row for row in summary.rows if row.shots == best.shots]

@@ -66,7 +66,7 @@ class FineTuning(Contender):
 
     def __init__(self, name: str, title: str, *, all_weights: bool, rate: float) -> None:
         self.name, self.title, self._all_weights, self._rate = name, title, all_weights, rate
-        self.load_per_step = 3.0 if all_weights else 1.0
+        self.load_per_step = 3.0 if all_weights else 1.5
 
     def trials(self, count: int) -> list[dict[str, Any]]:
         """Learning rates."""
