@@ -241,6 +241,16 @@ def test_estimates_grow_from_what_was_run(words: dict[str, Any], tmp_path: Path)
     assert clock.estimate(tuned, 2, rows, 20) == pytest.approx(30.0) and clock.estimate(tuned, 1, rows, 20) < 30.0
 
 
+def test_the_first_seed_with_figures_chooses_for_the_rest(
+    words: dict[str, Any], tmp_path: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a budget had no room for the first seed, the second one chooses, and the third takes its choice."""
+    refused = iter(["no time", "", ""])
+    monkeypatch.setattr("ptune.compare.timing.Clock.refusal", lambda *args: next(refused))
+    outcome = run_comparison(spec_of(words, methods=["p-tuning"], seeds=[1, 2, 3]), tmp_path)
+    assert [bool(cell.reason) for cell in outcome.cells] == [True, False, False] and counted["fit p-tuning"] == 2 + 1
+
+
 def test_what_fails_is_said_and_tried_again_on_demand(
     words: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

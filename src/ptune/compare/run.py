@@ -107,8 +107,8 @@ class Comparison:
         at = (line.contender.name, line.backbone_name, line.shots)
         trials = self.trials(line, seed)
         cell = self.runner.run(line.contender, setup, self.rows(line.shots, seed), shots=line.shots, seed=seed, trials=trials)
-        if cell.fit is not None and seed == self.spec.settings.seeds[0]:
-            self._chosen[at] = cell.fit.settings
+        if cell.fit is not None:
+            self._chosen.setdefault(at, cell.fit.settings)  # of the first seed that gave figures
         return cell
 
     def trials(self, line: Line, seed: int) -> list[dict[str, Any]]:
@@ -127,6 +127,11 @@ class Comparison:
         setup, rows = self._setup(line, backbone), self.rows(line.shots, seed)
         keys = [self.runner.key(line.contender, setup, rows, seed, settings) for settings in self.trials(line, seed)]
         return all(self.runner.store.fit(key) is not None for key in keys)
+
+    def load(self, line: Line) -> None:
+        """Sees to it that a line's model is in memory, where it can be loaded."""
+        if line.backbone is not None:
+            self._load(line.backbone)
 
     def num_steps(self, num_rows: int) -> int:
         """Optimiser steps for so many rows: what the recipe says, the same for all."""
@@ -217,6 +222,7 @@ def _cell(comparison: Comparison, clock: Clock, line: Line, seed: int) -> tuple[
     refusal = clock.refusal(line, len(trials), rows, num_test)
     if refusal and not comparison.is_kept(line, seed):
         return Cell(line.contender.name, line.backbone_name, line.shots, seed, reason=refusal), 0.0
+    comparison.load(line)  # which takes its time once, and not in every cell
     begun = time.perf_counter()
     cell = comparison.cell(line, seed)
     took = time.perf_counter() - begun
