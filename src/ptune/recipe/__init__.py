@@ -4,7 +4,8 @@ from ptune.recipe.caring import settle_confidence
 from ptune.recipe.check import TemplateCheck, check_recipe
 from ptune.recipe.fit import Splits, build_model, fit, read_splits, run, trainable_copy
 from ptune.recipe.plan import Plan, plan_recipe
-from ptune.recipe.recipe import Recipe, parse_override, read_recipe, read_values
+from ptune.recipe.reading import parse_override, read_recipe, read_values
+from ptune.recipe.recipe import Recipe
 
 __all__ = [
     "Plan",

@@ -2,15 +2,35 @@
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ptune.errors import RecipeError
 
-__all__ = ["beside", "whole"]
+__all__ = ["beside", "whole", "with_paths"]
 
+_PATHS = ("train", "validation", "test", "backbone", "method.init_bundle", "calibration.texts")
+"""Keys of a recipe that name files or folders."""
 _FILES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".bio", ".iob", ".txt", ".gguf")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+def with_paths(values: Mapping[str, Any], change: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """A recipe's keys with every path changed.
+
+    Args:
+        values: the keys.
+        change: (value, key) -> value; the key is there for messages.
+    """
+    out = dict(values)
+    for key in _PATHS:
+        outer, _, inner = key.partition(".")
+        if not inner and outer in out:
+            out[outer] = change(out[outer], key)
+        elif isinstance(out.get(outer), Mapping) and inner in out[outer]:
+            out[outer] = {**out[outer], inner: change(out[outer][inner], key)}
+    return out
 
 
 def beside(value: Any, folder: Path, key: str) -> Any:
