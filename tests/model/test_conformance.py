@@ -256,7 +256,7 @@ def test_the_number_of_trained_parameters_is_the_formula(method: Method, kind: s
     assert model.num_trained == expected == sum(parameter.numel() for parameter in model.parameters())
     assert model.layout.num_rows == method.num_rows
     held = sum(tensor.numel() for tensor in model.state_dict().values())
-    start = method.num_rows * WIDTH + (4 * _widths(stacks) if method in DEEP else 0)
+    start = method.num_rows * WIDTH + (method.config["num_tokens"] * _widths(stacks) if method in DEEP else 0)
     assert held <= expected + len(model.labels) + start, "state_dict holds more than what is learned"
 
 

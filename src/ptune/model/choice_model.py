@@ -116,9 +116,7 @@ class ChoiceModel(ReadModel):
             first.template,
             yes_no=words,
             pool=pool,
-            method=first.method,
-            layout=first.layout,
-            start=first.prompt,
+            **first.common,
             seed=seed,
             **settings,
         )

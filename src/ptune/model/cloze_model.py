@@ -128,7 +128,7 @@ class ClozeModel(TaskModel):
         first = cls.start(
             backbone, template, method, init_rows=init_rows, init_deep=init_deep, candidates=candidates, seed=seed
         )
-        common: dict[str, Any] = {"method": first.method, "layout": first.layout, "start": first.prompt, "seed": seed}
+        common: dict[str, Any] = {**first.common, "seed": seed}
         return cls(backbone, first.template, **common, **settings)
 
     # -- rows to batches ---------------------------------------------------------------------------------------------

@@ -194,9 +194,7 @@ class LabelModel(TaskModel, ABC):
             LabelSet(names),
             verbalizer=verbalizer,
             pool=pool,
-            method=first.method,
-            layout=first.layout,
-            start=first.prompt,
+            **first.common,
             seed=seed,
             **settings,
         )

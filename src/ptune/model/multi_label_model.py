@@ -173,9 +173,7 @@ class MultiLabelModel(ReadModel):
             yes_no=words,
             pool=pool,
             threshold=None if threshold is None else float(torch.logit(torch.tensor(threshold, dtype=torch.float64))),
-            method=first.method,
-            layout=first.layout,
-            start=first.prompt,
+            **first.common,
             seed=seed,
             **settings,
         )

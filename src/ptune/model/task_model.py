@@ -51,6 +51,11 @@ class PromptStart:
     layout: SoftLayout
     prompt: PromptMethod
 
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every kind's `__init__` takes of it, beside the template."""
+        return {"method": self.method, "layout": self.layout, "start": self.prompt}
+
 
 class TaskModel(BatchedRows, ABC):
     """See the module's docstring; a kind's `build` makes one from the words of a recipe.

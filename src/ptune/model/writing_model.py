@@ -157,9 +157,7 @@ class WritingModel(TaskModel, ABC):
         start: dict[str, Any] = {"init_rows": init_rows, "init_deep": init_deep, "candidates": candidates, "seed": seed}
         first = cls.start(backbone, template, method, **start)
         words: dict[str, Any] = {
-            "method": first.method,
-            "layout": first.layout,
-            "start": first.prompt,
+            **first.common,
             "seed": seed,
             **settings,
         }
