@@ -175,6 +175,8 @@ def test_what_a_recipe_may_say() -> None:
         parse_method({"name": "prompt-tuning", "num_tokens": 0})
     with pytest.raises(PromptError, match=r"method\.tokens: .*\(got 3\)"):
         parse_method({"name": "p-tuning", "tokens": 3})
+    with pytest.raises(PromptError, match=r"method\.num_token: there is no such setting; did you mean num_tokens\? \(got 4\)"):
+        parse_method({"name": "p-tuning-v2", "num_token": 4})
     for missing in ("text", "bundle"):
         with pytest.raises(PromptError, match=f"init: {missing} needs init_{missing}"):
             parse_method({"name": "p-tuning", "init": missing})

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import ptune
-from ptune.errors import PtuneError
+from ptune.errors import PtuneError, RecipeError
 from ptune.recipe import Recipe
-from ptune.strategy import PetSettings, read_section, run_pet
+from ptune.strategy import PetSettings, read_section, run_pet, section_of
 from ptune.strategy.generations import EmptyClass, next_set, teachers_of
 from ptune.strategy.teaching import pattern_weights, soft_labels
 from tiny import tiny_backbone
@@ -151,3 +151,10 @@ def test_a_section_is_read_with_its_recipe(tmp_path: Path) -> None:
     assert settings.unlabelled == str(tmp_path / "more.csv") and chosen.seed == 0
     with pytest.raises(PtuneError, match="temperature"):
         read_section(tmp_path / "recipe.yaml", "pet", PetSettings, {"pet.temprature": 3})
+
+
+def test_a_missing_key_of_a_section_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"r.yaml: the key 'pet.patterns' is missing \(see docs/strategies.md"):
+        section_of({}, "pet", PetSettings, where="r.yaml")
+    with pytest.raises(RecipeError, match=r"there is no key 'pet.pattern' \(did you mean 'patterns'"):
+        section_of({"pattern": []}, "pet", PetSettings, where="r.yaml")

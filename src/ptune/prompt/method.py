@@ -193,6 +193,9 @@ def parse_method(value: str | Mapping[str, Any] | MethodConfig) -> MethodConfig:
         where = ".".join(["method", *map(str, first["loc"])])
         known = ", ".join(_Registry.methods[name].config.model_fields)
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            close = get_close_matches(str(first["loc"][-1]), _Registry.methods[name].config.model_fields, 1)
+            message = f"there is no such setting; did you mean {close[0]}?" if close else "there is no such setting"
         got = f" (got {first['input']!r})" if first["loc"] else ""
         raise PromptError(f"{message}{got}", where=where, fix=f"{name} has {known}") from None
 

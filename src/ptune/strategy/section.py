@@ -52,4 +52,8 @@ def section_of(values: Mapping[str, Any], name: str, settings: type[S], *, where
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([name, *map(str, first["loc"])])
+        if first["type"] == "missing":
+            raise RecipeError(
+                f"the key {place!r} is missing", where=where, fix="see docs/strategies.md for an example"
+            ) from None
         raise RecipeError(f"{place}: {first['msg']}", where=where, fix="see docs/strategies.md") from None
