@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 __all__ = ["Place", "Prefix", "StackSpec"]
@@ -66,11 +66,6 @@ class Prefix:
     def layer(self, index: int) -> tuple[Float[Tensor, "R H P K"], Float[Tensor, "R H P K"]]:
         """Keys and values of one layer."""
         return self.keys[index], self.values[index]
-
-    @property
-    def positions(self) -> Int[Tensor, "R P"]:
-        """Where they stand: in front of everything."""
-        return torch.arange(self.mask.shape[1], device=self.mask.device).expand(self.mask.shape)
 
     @property
     def learns(self) -> bool:

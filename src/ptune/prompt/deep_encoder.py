@@ -29,7 +29,6 @@ class DeepEncoded(DeepPrompt):
     def __init__(self, config: DeepConfig, setup: PromptSetup) -> None:
         super().__init__(config, setup)
         dtype = setup.start.dtype
-        self._shapes = {place: value.shape for place, value in start_of(setup, config.num_tokens).items()}
         self.inputs, self.mlps = nn.ParameterDict(), nn.ModuleDict()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(setup.seed)
@@ -48,9 +47,9 @@ class DeepEncoded(DeepPrompt):
         return self.state({place: self._numbers(place) for place in self.places})
 
     def _numbers(self, place: Place) -> Tensor:
-        two, layers, heads, tokens, size = self._shapes[place]
         start, made = getattr(self, f"start_{place}"), self.mlps[place](self.inputs[place])
         assert isinstance(start, Tensor)
+        two, layers, heads, tokens, size = start.shape
         changed: Tensor = start + made.view(tokens, layers, two, heads, size).permute(2, 1, 3, 0, 4)
         return changed
 
