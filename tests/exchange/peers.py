@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from ptune.bundle.front import front_of
+from ptune.bundle.front_rows import front_of
 from ptune.model import Prepared, PromptModel
 from tiny import tiny_backbone, tiny_model
 

@@ -3,7 +3,7 @@
 from ptune.bundle.bundle import CARD, Bundle, read_bundle
 from ptune.bundle.convert import bundle_of, model_of
 from ptune.bundle.incoming import Imported, import_prompt
-from ptune.bundle.losses import Exported
+from ptune.bundle.lost_in_export import Exported
 from ptune.bundle.model_card import MODEL_CARD, model_card
 from ptune.bundle.outgoing import export_peft
 from ptune.bundle.prompt_embeds import export_prompt_embeds

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ptune.backbone import Backbone
-from ptune.bundle.losses import Loss, base_name
+from ptune.bundle.lost_in_export import Loss, base_name
 from ptune.bundle.peft_format import PeftAdapter, decoder_pairs, flat_of_pairs, pairs_of_flat
 from ptune.errors import BundleError
 from ptune.inputs import Place, PromptState

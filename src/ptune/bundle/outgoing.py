@@ -15,9 +15,9 @@ import torch
 
 from ptune.bundle.convert import bundle_of
 from ptune.bundle.deep_exchange import TASK_TYPES, deep_adapter
-from ptune.bundle.front import Front, front_of, why_no_front
+from ptune.bundle.front_rows import Front, front_of, why_no_front
 from ptune.bundle.heads import head_tensors, task_type_of
-from ptune.bundle.losses import Exported, Loss, base_name, has_segments, learned_rows, prompt_losses, refuse_changes
+from ptune.bundle.lost_in_export import Exported, Loss, base_name, has_segments, learned_rows, prompt_losses, refuse_changes
 from ptune.bundle.peft_format import ADAPTER_CONFIG, PeftAdapter
 from ptune.bundle.prompt_card import PROMPT_CARD, PromptCard, check_folder
 from ptune.model import TaskModel

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ptune.bundle.front import embedded
-from ptune.bundle.losses import Exported, learned_rows, prompt_losses, refuse_changes
+from ptune.bundle.front_rows import embedded
+from ptune.bundle.lost_in_export import Exported, learned_rows, prompt_losses, refuse_changes
 from ptune.data import read_examples
 from ptune.errors import BundleError
 from ptune.model import TaskModel

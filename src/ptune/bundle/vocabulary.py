@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptune.bundle.losses import Exported, has_segments, learned_rows, prompt_losses, refuse_changes
+from ptune.bundle.lost_in_export import Exported, has_segments, learned_rows, prompt_losses, refuse_changes
 from ptune.bundle.prompt_card import check_folder
 from ptune.data import Example
 from ptune.errors import BundleError
