@@ -11,7 +11,8 @@ from ptune.model import PromptModel
 from ptune.readout import contextual_prior
 from ptune.recipe import Recipe
 from ptune.strategy import InContextSettings, run_in_context
-from ptune.strategy.in_context import choose_demos, demo_text
+from ptune.strategy.demos import demo_text
+from ptune.strategy.in_context import choose_demos
 from ptune.template import Template
 from tiny import tiny_backbone
 

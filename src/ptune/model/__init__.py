@@ -4,6 +4,7 @@ from ptune.model.dialogue import DialogueModel
 from ptune.model.generation import GenerationModel
 from ptune.model.kinds import KINDS, task_class
 from ptune.model.label_model import LabelModel
+from ptune.model.near_demos import DEMOS, NearDemos, embed_rows, with_column
 from ptune.model.outcome import Look, Outcome, Prepared, TaskPrediction
 from ptune.model.parts import Tune
 from ptune.model.prompt_model import OUT_OF_SCOPE, Prediction, PromptModel, check_judged, judge_scores
@@ -17,6 +18,7 @@ from ptune.model.task_model import TaskKind, TaskModel
 from ptune.model.writing_model import PreparedTexts, TextPrediction, WritingModel
 
 __all__ = [
+    "DEMOS",
     "KINDS",
     "OUT_OF_SCOPE",
     "TOKENS_PER_BATCH",
@@ -26,6 +28,7 @@ __all__ = [
     "GenerationModel",
     "LabelModel",
     "Look",
+    "NearDemos",
     "Outcome",
     "Prediction",
     "Prepared",
@@ -43,8 +46,10 @@ __all__ = [
     "Tune",
     "WritingModel",
     "check_judged",
+    "embed_rows",
     "fold_numbers",
     "judge_scores",
     "target_rows",
     "task_class",
+    "with_column",
 ]

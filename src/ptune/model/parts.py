@@ -12,6 +12,7 @@ from ptune.backbone import Backbone, text_keys_and_values
 from ptune.data import Example
 from ptune.errors import PromptError, TemplateError, VerbalizerError
 from ptune.inputs import Encoded, Place, PoolKind, SoftLayout, StackSpec, Tokens, encode
+from ptune.model.near_demos import DEMOS
 from ptune.prompt import (
     DeepConfig,
     InitConfig,
@@ -227,13 +228,14 @@ def encode_example(
 
 
 def row_segments(example: Example, template: Template, *, gap: str | None = None, choice: str | None = None) -> Segments:
-    """One row rendered, with the answer slot at its gap where there is one.
+    """One row rendered, with the answer slot at its gap where there is one; a column `demos` fills `{demos}`.
 
     Raises:
         TemplateError: a missing field, or no gap; the message names the row.
     """
     with _naming(example):
-        segments = template.render(example.fields, choice=choice)
+        demos = example.fields.get(DEMOS)
+        segments = template.render(example.fields, choice=choice, demos=demos if isinstance(demos, str) else None)
         return segments if gap is None else open_gap(segments, gap)
 
 

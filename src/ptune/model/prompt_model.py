@@ -16,6 +16,7 @@ from ptune.data import Example, LabelSet, check_labels
 from ptune.errors import DataError
 from ptune.inputs import Batch, Context, StoredContext
 from ptune.model.label_model import LabelModel
+from ptune.model.near_demos import NearDemos
 from ptune.model.outcome import Look, Outcome, Prepared
 from ptune.model.parts import ensemble_scores
 from ptune.model.targets import TargetBatch, TargetRows, target_batch
@@ -61,6 +62,7 @@ class PromptModel(LabelModel):
 
     abstain_below: float | None = None
     out_of_scope: str = OUT_OF_SCOPE
+    near_demos: NearDemos | None = None  # what fills {demos} for each text, where the template has it
 
     @classmethod
     def check_rows(
@@ -74,10 +76,11 @@ class PromptModel(LabelModel):
         check_labels(rows, LabelSet(labels), every_class=is_training)
 
     def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> Prepared:
-        """As in `BatchedRows`, with each row's class number."""
+        """As in `BatchedRows`, with each row's class number, and its own demonstrations where the task shows some."""
         known = {name: number for number, name in enumerate(self.labels.names)}
         labels = tuple(-1 if example.label is None else known.get(example.label, -1) for example in examples)
-        return replace(super().prepare(examples, keep_context=keep_context, **storage), labels=labels)
+        shown = examples if self.near_demos is None else self.near_demos.fill(examples)
+        return replace(super().prepare(shown, keep_context=keep_context, **storage), labels=labels)
 
     def lay_out(
         self,
@@ -153,10 +156,12 @@ class PromptModel(LabelModel):
     # -- on disk -----------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """Those of `LabelModel`, and when the task abstains."""
+        """Those of `LabelModel`, when the task abstains, and the rows that it shows beside a text."""
         kept = super().settings()
         if self.abstain_below is not None:
             kept |= {"abstain_below": self.abstain_below, "out_of_scope": self.out_of_scope}
+        if self.near_demos is not None:
+            kept["near_demos"] = self.near_demos.settings()
         return kept
 
     @classmethod
@@ -165,7 +170,20 @@ class PromptModel(LabelModel):
         model = super().restore(settings, backbone=backbone, template=template, **common)
         model.abstain_below = settings.get("abstain_below")
         model.out_of_scope = settings.get("out_of_scope", OUT_OF_SCOPE)
+        if "near_demos" in settings:
+            model.near_demos = NearDemos.restore(settings["near_demos"], backbone)
         return model
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of `LabelModel`, and the states that nearness is measured by."""
+        own = {} if self.near_demos is None else {"near_demos": self.near_demos.vectors}
+        return {**super().tensors(), **own}
+
+    def put_back(self, tensors: Mapping[str, Tensor]) -> None:
+        """The reverse of `tensors`."""
+        super().put_back(tensors)
+        if self.near_demos is not None:
+            self.near_demos = replace(self.near_demos, vectors=tensors["near_demos"])
 
     # -- beside training ---------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """One run as data, and its execution."""
 
-from ptune.recipe.caring import settle_confidence
+from ptune.recipe.caring import calibration_rows, settle_confidence
 from ptune.recipe.check import TemplateCheck, check_recipe
 from ptune.recipe.fit import Splits, build_model, fit, read_splits, run, trainable_copy
 from ptune.recipe.plan import Plan, plan_recipe
@@ -13,6 +13,7 @@ __all__ = [
     "Splits",
     "TemplateCheck",
     "build_model",
+    "calibration_rows",
     "check_recipe",
     "fit",
     "parse_override",

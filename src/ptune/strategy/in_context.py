@@ -2,7 +2,8 @@
 
 In: a recipe with `method: hard` and a template with `{demos}`. Out: a `Task` for each set of demonstrations, and what they say
 together. Demonstrations become hard words of the template, so that the engine computes them once for all texts, the calibration
-sees them too, and the bundle holds them. Sources: Brown et al. 2020; Zhao et al. 2021 (balance, order, contextual calibration).
+sees them too, and the bundle holds them; those chosen for each text by nearness stand in `nearest.py`. Sources: Brown et al.
+2020; Zhao et al. 2021 (balance, order, contextual calibration).
 """
 
 import random
@@ -11,28 +12,34 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ptune.backbone import load_backbone
-from ptune.data import Example
+from ptune.backbone import Backbone, load_backbone
+from ptune.data import Example, LabelSet, sample_shots
 from ptune.errors import RecipeError
 from ptune.model import judge_scores
 from ptune.objective import Report
-from ptune.recipe import Recipe, read_splits, run
+from ptune.prompt import parse_method
+from ptune.recipe import Recipe, Splits, read_splits, run
+from ptune.strategy.demos import demo_text, place_demos, showing
+from ptune.strategy.nearest import check_enough, near_demos, show_nearest
 from ptune.task import Task, as_classifier
-from ptune.template import Demos, FieldSegment, MaskSegment, Template, Text, TextSegment
+from ptune.template import Demos, Text
 
-__all__ = ["InContext", "InContextSettings", "choose_demos", "demo_text", "run_in_context", "with_demos"]
+__all__ = ["InContext", "InContextSettings", "choose_demos", "run_in_context"]
 
 Order = Literal["shuffled", "by-label", "alternating"]
-_QUERY_TOKENS = 256
+_PER_LABEL = 4
 
 
 class InContextSettings(BaseModel):
     """The section `icl:` of a recipe.
 
     Args:
-        per_label: demonstrations of each label.
+        choose: `random` draws one set for all texts; `nearest` shows each text the rows most like it, the nearest last.
+        per_label: demonstrations of each label; 4 unless `count` is set.
+        count: demonstrations in all, of whatever label the nearest have.
+        encoder: the model whose states say what is near; None takes the backbone.
         order: `shuffled` with the seed, `by-label`, or `alternating` labels.
         sets: sets of demonstrations, each drawn with a seed of its own; the mean of their probabilities is judged too.
         separator: text between demonstrations, and between them and the text.
@@ -40,10 +47,30 @@ class InContextSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    per_label: int = Field(default=4, ge=1)
+    choose: Literal["random", "nearest"] = "random"
+    per_label: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1)
+    encoder: Any = None
     order: Order = "shuffled"
     sets: int = Field(default=1, ge=1)
     separator: str = "\n\n"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "InContextSettings":
+        is_near = self.choose == "nearest"
+        foreign = next(
+            (key for key in (("order", "sets") if is_near else ("count", "encoder")) if key in self.model_fields_set), None
+        )
+        if foreign is not None:
+            raise ValueError(f"{foreign} is for choose: {'random' if is_near else 'nearest'}; leave it out")
+        if self.count is not None and self.per_label is not None:
+            raise ValueError("count and per_label exclude each other; give one")
+        return self
+
+    @property
+    def num_shown(self) -> int:
+        """Demonstrations of each label, or in all where `count` is set."""
+        return self.count or self.per_label or _PER_LABEL
 
 
 @dataclass(frozen=True)
@@ -69,7 +96,7 @@ class InContext:
 
 
 def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable[[str], None] = lambda line: None) -> InContext:
-    """Chooses demonstrations among the training rows and judges them.
+    """Chooses demonstrations among the training rows, once or for each text, and judges them.
 
     Args:
         recipe: with `method: hard` and `{demos}` in its template; without a `calibration` of its own it takes `contextual`.
@@ -82,29 +109,58 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
     """
     _check(recipe)
     splits = read_splits(recipe)
+    if settings.choose == "nearest":
+        check_enough(splits.train, recipe.label_names(), settings.num_shown, by_label=settings.count is None)
     judged = splits.test or splits.validation
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
-    words = {name: listed[0] for name, listed in recipe.verbalizer().words.items()}
     tasks: list[Task] = []
     reports: list[Report] = []
     each: list[torch.Tensor] = []
     for number in range(settings.sets):
-        chosen = choose_demos(splits.train, recipe.label_names(), settings.per_label, recipe.seed + number, settings.order)
-        template = recipe.parsed_template()
-        text = settings.separator.join(demo_text(template, example, words) for example in chosen)
-        whole = with_demos(template, text + settings.separator)
-        task = run(_with_demos(recipe, whole, backbone, len(backbone.tokens.ids(text)), splits.train))
+        if settings.choose == "nearest":
+            task = _nearest(recipe, settings, splits, backbone)
+        else:
+            task = _drawn(recipe, settings, splits, backbone, recipe.seed + number)
         model = as_classifier(task)
         tasks.append(task)
         if judged:
             scores = model.scores(model.prepare(judged))
             reports.append(judge_scores(model, judged, scores))
-            say(f"set {number + 1} of {settings.sets}: {len(chosen)} demonstrations, accuracy {reports[-1].accuracy:.3f}")
+            what = "nearest rows for each text" if settings.choose == "nearest" else f"set {number + 1} of {settings.sets}"
+            say(f"{what}: {_how_many(settings)}, accuracy {reports[-1].accuracy:.3f}")
             each.append(torch.softmax(scores, 1))
     if not each:
         return InContext(tuple(tasks))
     joined = judge_scores(as_classifier(tasks[0]), judged, torch.stack(each).mean(0).clamp(min=1e-12).log())
     return InContext(tuple(tasks), tuple(reports), joined)
+
+
+def _drawn(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone: Backbone, seed: int) -> Task:
+    """The task with one set of demonstrations for all texts, as words of its template."""
+    chosen = choose_demos(splits.train, recipe.label_names(), settings.num_shown, seed, settings.order)
+    template = recipe.parsed_template()
+    words = {name: listed[0] for name, listed in recipe.verbalizer().words.items()}
+    text = settings.separator.join(demo_text(template, example, words) for example in chosen)
+    whole = place_demos(template, Text(text + settings.separator))
+    return run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), splits.train))
+
+
+def _nearest(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone: Backbone) -> Task:
+    """The task whose texts have demonstrations of their own."""
+    near = near_demos(
+        recipe,
+        splits.train,
+        backbone,
+        count=settings.num_shown,
+        by_label=settings.count is None,
+        separator=settings.separator,
+        encoder=settings.encoder,
+    )
+    return show_nearest(recipe, near, backbone, splits.train)
+
+
+def _how_many(settings: InContextSettings) -> str:
+    return f"{settings.num_shown} demonstrations" + ("" if settings.count else " of each label")
 
 
 def choose_demos(
@@ -122,8 +178,6 @@ def choose_demos(
     Raises:
         DataError: a label with fewer rows.
     """
-    from ptune.data import LabelSet, sample_shots
-
     drawn = sample_shots(examples, per_label, seed=seed, labels=LabelSet(tuple(labels)))
     of_label = [[example for example in drawn if example.label == name] for name in labels]
     if order == "by-label":
@@ -135,60 +189,16 @@ def choose_demos(
     return tuple(shuffled)
 
 
-def demo_text(template: Template, example: Example, words: dict[str, str]) -> str:
-    """One demonstration: the template with the example's texts, and its label's word in the answer slot.
-
-    Args:
-        template: with or without `{demos}`, which is left out.
-        example: labelled.
-        words: label to the word that stands for it.
-    """
-    assert example.label is not None
-    word = words[example.label]
-    parts: list[str] = []
-    for segment in _without_demos(template).render(example.fields):
-        match segment:
-            case TextSegment(text) | FieldSegment(text):
-                parts.append(text)
-            case MaskSegment():
-                parts.append(_without_demos(template).word_prefix(word) + word)
-    return "".join(parts)
-
-
-def with_demos(template: Template, text: str) -> Template:
-    """The template with these words in the place of `{demos}`."""
-    return Template(tuple(Text(text) if isinstance(node, Demos) else node for node in template.nodes))
-
-
-def _without_demos(template: Template) -> Template:
-    return Template(tuple(node for node in template.nodes if not isinstance(node, Demos)))
-
-
-def _with_demos(recipe: Recipe, template: Template, backbone: Any, num_tokens: int, rows: Sequence[Example]) -> Recipe:
-    """The recipe that reads the demonstrations as words of its template; its texts keep their room beside them."""
-    room = num_tokens + (recipe.max_length or _QUERY_TOKENS)
-    limit = backbone.spec.max_positions
-    changed = {
-        "template": template,
-        "backbone": backbone,
-        "max_length": room if limit is None else min(room, limit),
-        "train": tuple(rows),
-        **dict.fromkeys(("shots", "hold_out", "validation", "test", "patience", "dtype", "device", "text_start")),
-    }
-    if "calibration" not in recipe.model_fields_set and recipe.prior == "correct":
-        changed["calibration"] = "contextual"
-    values = {key: getattr(recipe, key) for key in recipe.model_fields_set}
-    return Recipe.of({**values, **changed}, where="icl")
-
-
 def _check(recipe: Recipe) -> None:
     if recipe.task != "classification" or recipe.head is not None:
         raise RecipeError(
             "in-context learning is for classification by label words", where="task", fix="leave task and head out"
         )
     template = recipe.parsed_template()
-    if template.has_soft:
-        raise RecipeError("in-context learning trains nothing", where="template", fix="take {soft} out and set method: hard")
+    if template.has_soft or parse_method(recipe.method).name != "hard" or recipe.tune != "frozen":
+        raise RecipeError(
+            "in-context learning trains nothing", where="template", fix="take {soft} and tune out and set method: hard"
+        )
     if not any(isinstance(node, Demos) for node in template.nodes):
         raise RecipeError(
             "the template has no place for demonstrations", where="template", fix='write "{demos}{text} It was{mask}"'

@@ -56,4 +56,6 @@ def section_of(values: Mapping[str, Any], name: str, settings: type[S], *, where
             raise RecipeError(
                 f"the key {place!r} is missing", where=where, fix="see docs/strategies.md for an example"
             ) from None
-        raise RecipeError(f"{place}: {first['msg']}", where=where, fix="see docs/strategies.md") from None
+        raise RecipeError(
+            f"{place}: {first['msg'].removeprefix('Value error, ')}", where=where, fix="see docs/strategies.md"
+        ) from None

@@ -1,0 +1,70 @@
+"""Demonstrations as words: a labelled row written as the template says, and the recipe that reads such texts in front of each.
+
+In: a template with `{demos}` and labelled rows. Out: texts to stand there. Ways to choose them are files of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ptune.backbone import Backbone
+from ptune.data import Example
+from ptune.recipe import Recipe
+from ptune.template import Demos, FieldSegment, MaskSegment, Node, Template, Text, TextSegment
+
+__all__ = ["demo_text", "place_demos", "showing"]
+
+_QUERY_TOKENS = 256
+
+
+def demo_text(template: Template, example: Example, words: Mapping[str, str]) -> str:
+    """One demonstration: the template with the example's texts, and its label's word in the answer slot.
+
+    Args:
+        template: with or without `{demos}`, which is left out.
+        example: labelled.
+        words: label to the word that stands for it.
+    """
+    assert example.label is not None
+    word = words[example.label]
+    bare = place_demos(template)
+    parts: list[str] = []
+    for segment in bare.render(example.fields):
+        match segment:
+            case TextSegment(text) | FieldSegment(text):
+                parts.append(text)
+            case MaskSegment():
+                parts.append(bare.word_prefix(word) + word)
+    return "".join(parts)
+
+
+def place_demos(template: Template, *nodes: Node) -> Template:
+    """The template with these nodes in the place of `{demos}`; without any, it is left out."""
+    whole: list[Node] = []
+    for node in template.nodes:
+        whole += nodes if isinstance(node, Demos) else (node,)
+    return Template(tuple(node for node in whole if node != Text("")))
+
+
+def showing(recipe: Recipe, template: Template, backbone: Backbone, num_tokens: int, rows: Sequence[Example]) -> Recipe:
+    """The recipe that reads demonstrations in front of its texts, which keep their room beside them.
+
+    Args:
+        recipe: with a template that has `{demos}`; without a `calibration` of its own it takes `contextual`.
+        template: with something in the place of `{demos}`.
+        backbone: loaded.
+        num_tokens: of the demonstrations.
+        rows: training rows.
+    """
+    room = num_tokens + (recipe.max_length or _QUERY_TOKENS)
+    limit = backbone.spec.max_positions
+    changed: dict[str, Any] = {
+        "template": template,
+        "backbone": backbone,
+        "max_length": room if limit is None else min(room, limit),
+        "train": tuple(rows),
+        **dict.fromkeys(("shots", "hold_out", "validation", "test", "patience", "dtype", "device", "text_start")),
+    }
+    if "calibration" not in recipe.model_fields_set and recipe.prior == "correct":
+        changed["calibration"] = "contextual"
+    values = {key: getattr(recipe, key) for key in recipe.model_fields_set}
+    return Recipe.of({**values, **changed}, where="icl")
