@@ -16,6 +16,7 @@ from ptune.backbone import Backbone, load_backbone
 from ptune.bundle import Bundle, model_of
 from ptune.data import label_text
 from ptune.errors import DataError
+from ptune.readout import needs_words
 from ptune.recipe import fit
 from ptune.task import Task
 from ptune.template import resolve
@@ -88,7 +89,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         name_of = {label_text(value): value for value in self.classes_.tolist()}
         words = self.labels if self.labels is not None else {}
         given = {label_text(label): value for label, value in words.items()}
-        labels: Any = list(name_of) if self.head else {name: given.get(name, [name]) for name in name_of}
+        labels: Any = list(name_of) if not needs_words(self.head) else {name: given.get(name, [name]) for name in name_of}
         train = [{**row, "label": label_text(target)} for row, target in zip(rows, targets.tolist(), strict=True)]
         optional: dict[str, Any] = {
             "steps": self.steps,

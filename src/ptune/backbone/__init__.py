@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ptune.backbone.backbone import Backbone
     from ptune.backbone.kept import ContextType, KeptContexts, LeadContexts, context_bytes
     from ptune.backbone.load import BackboneLike, DType, load_backbone
+    from ptune.backbone.output_layer import OutputLayer
     from ptune.backbone.stacks import Stack, text_keys_and_values
 
 _FILE_OF = {
@@ -23,6 +24,7 @@ _FILE_OF = {
     "LeadContexts": "kept",
     "context_bytes": "kept",
     "load_backbone": "load",
+    "OutputLayer": "output_layer",
     "Stack": "stacks",
     "text_keys_and_values": "stacks",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "KeptContexts",
     "LeadContexts",
     "ModelEntry",
+    "OutputLayer",
     "Stack",
     "cache_dir",
     "catalogue",

@@ -18,6 +18,7 @@ from ptune.backbone import context_bytes
 from ptune.compare.contender import Contender, Fitted, Needs, Paradigm, Point, Probabilities, Registry, Setup, rates
 from ptune.data import Example
 from ptune.inputs import trunk_start
+from ptune.readout import needs_words
 from ptune.recipe import Recipe, build_model, fit, read_splits
 from ptune.strategy import InContextSettings, run_in_context
 from ptune.task import Task, as_classifier, load
@@ -122,7 +123,7 @@ class OwnMethod(Contender):
         words = {**setup.recipe, "backbone": setup.backbone, "steps": None, "epochs": None, **changes}
         if "template" not in changes:
             words["template"] = str(_template(setup.recipe["template"], self._form))
-        if words.get("head"):
+        if not needs_words(words.get("head")):
             words["labels"] = list(setup.labels)
         if "steps" not in self._changes and self._learns:
             words["steps"] = setup.steps

@@ -35,6 +35,7 @@ from ptune.model.task_model import LabelsAre, TaskModel
 from ptune.prompt import CandidatePrompts, DeepConfig, MethodConfig, PromptMethod, parse_method
 from ptune.readout import (
     HeadForm,
+    LabelHead,
     LinearHead,
     ModelHead,
     Verbalizer,
@@ -42,6 +43,7 @@ from ptune.readout import (
     form_of,
     form_settings,
     kept_form,
+    needs_words,
     pet_scores,
     word_scores,
 )
@@ -59,9 +61,9 @@ class LabelModel(TaskModel, ABC):
         backbone: the frozen model.
         template: with the method's learned tokens already in it.
         labels: the task's labels.
-        verbalizer: label words, or None with a head.
+        verbalizer: label words, or None with a head that needs none.
         pool: which hidden states a head reads, or None with label words.
-        form: of the head that transformers' own models have; None for a linear head.
+        form: of the head that transformers' own models have, or the name of a label head; None for a linear head.
         method: the prompt method's config.
         layout: which learned row stands where.
         start: [P, E] initial rows, or a prompt that is ready (a bundle's).
@@ -80,7 +82,7 @@ class LabelModel(TaskModel, ABC):
     min_labels: ClassVar[int] = 2
 
     prior: Tensor
-    head: LinearHead | ModelHead | None
+    head: LinearHead | ModelHead | LabelHead | None
     temperature: float = 1.0  # scores are divided by it once training is over, so that probabilities mean what they say
 
     def __init__(
@@ -97,7 +99,7 @@ class LabelModel(TaskModel, ABC):
         columns: Mapping[str, str] | None = None,
         max_length: int | None = None,
         fill: FillOrder = "parallel",
-        form: HeadForm | None = None,
+        form: HeadForm | str | None = None,
         tune: Tune = "frozen",
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
@@ -120,16 +122,17 @@ class LabelModel(TaskModel, ABC):
             tune=tune,
             seed=seed,
         )
-        self.labels, self.verbalizer, self.pool, self.answers = labels, verbalizer, pool, answers
+        self.labels, self.verbalizer, self.pool = labels, verbalizer, pool
+        self.answers = answers if pool is None else None  # what is scored; a head may start from them
         self.fill: FillOrder = fill
         self.class_weights, self.label_smoothing = class_weights, label_smoothing
         high = self.head_dtype
         if pool is not None:
-            self.head = build_head(backbone.spec.width, self.num_outputs, form, seed=seed, dtype=high)
+            self.head = self.build_head(form, answers)
         shape = (self.num_candidates, self.num_outputs) if self.has_candidates else (self.num_outputs,)
         self.register_buffer("prior", torch.zeros(shape, dtype=high))
         self.check_readout()
-        check_template(template, backbone, has_words=answers is not None, pool=pool)
+        check_template(template, backbone, has_words=self.answers is not None, pool=pool)
         self.to(backbone.device)
 
     @classmethod
@@ -141,6 +144,7 @@ class LabelModel(TaskModel, ABC):
         labels: Verbalizer | Mapping[str, Any] | Sequence[str],
         method: str | Mapping[str, Any] | MethodConfig = "p-tuning",
         pool: PoolKind | None = None,
+        form: HeadForm | str | None = None,
         init_rows: Tensor | None = None,
         init_deep: Mapping[Place, Tensor] | None = None,
         candidates: int = 1,
@@ -154,7 +158,8 @@ class LabelModel(TaskModel, ABC):
             template: text or `Template`.
             labels: label words (mapping or `Verbalizer`); with a head, label names.
             method: prompt method, by name or with settings.
-            pool: `cls`, `last`, `mean` or `mask` to read a linear head instead of label words.
+            pool: `cls`, `last`, `mean` or `mask` to read a head instead of label words.
+            form: of that head, see the class; None for a linear one.
             init_rows: [P, E] of another task for `init: bundle`.
             init_deep: [2, N, H_kv, P, K] of each attention stack, of a deep method.
             candidates: prompts to train side by side; they differ in initialisation and learning rate (`prompt.vary`).
@@ -167,7 +172,7 @@ class LabelModel(TaskModel, ABC):
         config = parse_method(method)
         parsed = Template.parse(template) if isinstance(template, str) else template
         verbalizer: Verbalizer | None = None
-        if pool is None:
+        if pool is None or (isinstance(form, str) and needs_words(form)):
             if not isinstance(labels, Verbalizer | Mapping):
                 raise VerbalizerError(
                     "label words are missing",
@@ -194,10 +199,16 @@ class LabelModel(TaskModel, ABC):
             LabelSet(names),
             verbalizer=verbalizer,
             pool=pool,
+            form=form,
             **first.common,
             seed=seed,
             **settings,
         )
+
+    def build_head(self, form: HeadForm | str | None, answers: AnswerWords | None) -> LinearHead | ModelHead | LabelHead:
+        """A head of that form, or a linear one."""
+        assert not isinstance(form, str)
+        return build_head(self.backbone.spec.width, self.num_outputs, form, seed=self.seed, dtype=self.head_dtype)
 
     @classmethod
     def model_form(cls, backbone: Backbone) -> HeadForm:
@@ -360,7 +371,7 @@ class LabelModel(TaskModel, ABC):
             verbalizer=None if words is None else Verbalizer.from_dict(words),
             pool=settings["pool"],
             fill=settings["fill"],
-            form=kept_form(settings),
+            form=settings.get("label_head", kept_form(settings)),
             **common,
         )
         model.temperature = settings.get("temperature", 1.0)
@@ -388,7 +399,7 @@ class LabelModel(TaskModel, ABC):
             template=self.template.without_soft(),
             labels=self.verbalizer or list(self.labels.names),
             method="hard",
-            pool=self.pool,
+            pool=None if self.verbalizer else self.pool,
             max_length=self.max_length,
             fill=self.fill,
             columns=self.columns,

@@ -14,7 +14,7 @@ from torch import Tensor
 from ptune.backbone import Backbone
 from ptune.data import Example, LabelSet, check_labels
 from ptune.errors import DataError
-from ptune.inputs import Batch, Context, StoredContext
+from ptune.inputs import AnswerWords, Batch, Context, StoredContext
 from ptune.model.label_model import LabelModel
 from ptune.model.near_demos import NearDemos
 from ptune.model.outcome import Look, Outcome, Prepared
@@ -22,7 +22,20 @@ from ptune.model.parts import ensemble_scores
 from ptune.model.targets import TargetBatch, TargetRows, target_batch
 from ptune.model.task_model import TaskKind
 from ptune.objective import Report, TaskReport, classification_loss, distribution_loss, report
-from ptune.readout import CalibrationName, batch_prior, contextual_prior, domain_prior, log_prior
+from ptune.readout import (
+    CalibrationName,
+    HeadForm,
+    LabelHead,
+    LabelSetup,
+    LinearHead,
+    ModelHead,
+    batch_prior,
+    build_label_head,
+    contextual_prior,
+    domain_prior,
+    label_heads,
+    log_prior,
+)
 from ptune.template import Template
 
 __all__ = ["OUT_OF_SCOPE", "Prediction", "PromptModel", "check_judged", "judge_scores"]
@@ -59,6 +72,7 @@ class PromptModel(LabelModel):
     kind: ClassVar[TaskKind] = "classification"
     metric: ClassVar[str] = "accuracy"
     reads_label: ClassVar[bool] = True
+    heads: ClassVar[tuple[str, ...]] = (*LabelModel.heads, *label_heads())
 
     abstain_below: float | None = None
     out_of_scope: str = OUT_OF_SCOPE
@@ -74,6 +88,13 @@ class PromptModel(LabelModel):
             DataError: at the first row with an unknown label, or naming the labels that never occur.
         """
         check_labels(rows, LabelSet(labels), every_class=is_training)
+
+    def build_head(self, form: HeadForm | str | None, answers: AnswerWords | None) -> LinearHead | ModelHead | LabelHead:
+        """As in `LabelModel`, and heads in which labels learn, by name."""
+        if not isinstance(form, str):
+            return super().build_head(form, answers)
+        common: dict[str, Any] = {"num_classes": self.num_outputs, "seed": self.seed, "dtype": self.head_dtype}
+        return build_label_head(form, LabelSetup(self.backbone, self.template, self.verbalizer, answers, **common))
 
     def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> Prepared:
         """As in `BatchedRows`, with each row's class number, and its own demonstrations where the task shows some."""
@@ -194,7 +215,7 @@ class PromptModel(LabelModel):
             rows: the training texts; for other calibrations, unlabelled texts or texts without content.
             calibration: how the preference is measured, see `ptune.readout.calibrate`.
         """
-        if self.head is None and calibration != "none":
+        if self.verbalizer is not None and calibration != "none":
             rule = _RULES[calibration]
             self.prior.zero_()  # measured on the model's own scores, also the second time
             each = torch.stack([rule(scores) for scores in self.candidate_scores(rows)])
@@ -202,7 +223,7 @@ class PromptModel(LabelModel):
 
     def zero_shot(self, train_rows: Sequence[Example], judged: Sequence[Example]) -> dict[str, TaskReport]:
         """Figures of the hard template alone, as it is and with the prior of the (unlabelled) training texts taken out."""
-        if self.head is not None:
+        if self.verbalizer is None:
             return {}
         hard = self.without_prompt()
         scores = hard.scores(hard.prepare(judged))

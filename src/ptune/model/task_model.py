@@ -71,6 +71,7 @@ class TaskModel(BatchedRows, ABC):
         reads_label: whether the target is the row's one label (`Example.label`) rather than `target_keys`.
         labels_are: whether the recipe must name labels.
         label_words: whether labels are scored by words of their own where there is no head.
+        heads: names of the heads that may take the words' place, `head:` in a recipe.
         default_template: what `template` is where a recipe has none; None where it must have one.
         takes_candidates: whether several prompts can be trained side by side.
         plain_column: the column that a text by itself stands for; None where the one that a row must have says it.
@@ -95,6 +96,7 @@ class TaskModel(BatchedRows, ABC):
     reads_label: ClassVar[bool] = False
     labels_are: ClassVar[LabelsAre] = "none"
     label_words: ClassVar[bool] = False
+    heads: ClassVar[tuple[str, ...]] = ("linear", "model")
     default_template: ClassVar[str | None] = None
     takes_candidates: ClassVar[bool] = False
     plain_column: ClassVar[str | None] = None

@@ -13,6 +13,8 @@ from ptune.readout.calibrate import (
 )
 from ptune.readout.choices import choice_scores, choice_words, split_scores
 from ptune.readout.head import HEAD_RATE, LinearHead
+from ptune.readout.label_head import LabelHead, LabelSetup, build_label_head, label_head, label_heads, needs_words
+from ptune.readout.label_vectors import LabelVectors
 from ptune.readout.model_head import TOKEN_FORM, HeadForm, ModelHead, build_head, form_of, form_settings, kept_form
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
 from ptune.readout.search import FoundWord, assign_words, rank_words
@@ -28,6 +30,9 @@ __all__ = [
     "CalibrationName",
     "FoundWord",
     "HeadForm",
+    "LabelHead",
+    "LabelSetup",
+    "LabelVectors",
     "LengthRule",
     "LinearHead",
     "ModelHead",
@@ -40,6 +45,7 @@ __all__ = [
     "best_temperature",
     "best_threshold",
     "build_head",
+    "build_label_head",
     "calibration_names",
     "choice_scores",
     "choice_words",
@@ -49,8 +55,11 @@ __all__ = [
     "form_settings",
     "item_log_probabilities",
     "kept_form",
+    "label_head",
+    "label_heads",
     "left_text",
     "log_prior",
+    "needs_words",
     "pet_scores",
     "rank_words",
     "split_scores",

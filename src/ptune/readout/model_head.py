@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ptune.errors import BackboneError
 from ptune.readout.head import LinearHead
+from ptune.readout.label_head import LabelHead
 
 __all__ = ["TOKEN_FORM", "HeadForm", "ModelHead", "build_head", "form_of", "form_settings", "kept_form"]
 
@@ -120,10 +121,12 @@ def build_head(
 
 def form_settings(head: nn.Module | None) -> dict[str, Any]:
     """What a bundle's card keeps of a head beside its weights; nothing of a linear one."""
+    if isinstance(head, LabelHead):
+        return {"label_head": head.name}
     return {"form": asdict(head.form)} if isinstance(head, ModelHead) else {}
 
 
 def kept_form(settings: Mapping[str, Any]) -> HeadForm | None:
-    """The reverse of `form_settings`."""
+    """The reverse of `form_settings`; label heads are known by their name alone."""
     kept = settings.get("form")
     return None if kept is None else HeadForm(kept["activation"], kept["bias"])

@@ -33,6 +33,7 @@ from ptune.inputs import PoolKind
 from ptune.model import Prepared, TaskModel
 from ptune.objective import TaskReport
 from ptune.prompt import parse_method
+from ptune.readout import label_head
 from ptune.recipe.caring import abstention_facts, calibrate, calibration_rows, settle_confidence
 from ptune.recipe.folds import careful_rows, same_start, settle_folds
 from ptune.recipe.keeping import decide_keeping, storage
@@ -199,11 +200,20 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
         tune=recipe.tune,
         columns=recipe.task_columns,
         **{key: derived[key]() if key in derived else getattr(recipe, key) for key in recipe.kind.keys},
-        **({"form": recipe.kind.model_form(backbone)} if recipe.head == "model" else {}),
+        **_form(recipe, backbone),
     )
 
 
+def _form(recipe: Recipe, backbone: Backbone) -> dict[str, Any]:
+    """What says which head it is, unless it is a linear one."""
+    if recipe.head == "model":
+        return {"form": recipe.kind.model_form(backbone)}
+    return {"form": recipe.head} if label_head(recipe.head) else {}
+
+
 def _pool(recipe: Recipe, backbone: Backbone) -> PoolKind:
+    if label_head(recipe.head):
+        return "mask"
     return recipe.pool or {"encoder": "cls", "decoder": "last", "encoder-decoder": "mean"}[backbone.kind]  # type: ignore[return-value]
 
 

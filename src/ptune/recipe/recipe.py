@@ -16,7 +16,7 @@ from ptune.errors import PtuneError, RecipeError, TemplateError
 from ptune.inputs import FillOrder, PoolKind
 from ptune.model import TaskModel, Tune, task_class
 from ptune.prompt import parse_method, registration
-from ptune.readout import Aggregate, LengthRule, Verbalizer
+from ptune.readout import Aggregate, LengthRule, Verbalizer, label_head, needs_words
 from ptune.recipe.care_keys import CARE_KEYS, CareKeys
 from ptune.recipe.paths import whole, with_paths
 from ptune.recipe.task_keys import TaskKeys, foreign_key
@@ -47,7 +47,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         length: how words of several tokens are scored (auto, sum, mean per token).
         terminator: text scored behind every label word.
         fill: order in which a masked model fills a word of several tokens (parallel, chain, pet).
-        head: `linear` reads a linear head instead of label words, `model` the head of transformers' own models.
+        head: `linear` reads a linear head instead of label words, `model` the head of transformers' own models, `vectors`
+            one learned vector for each label, started from its words.
         pool: what the head reads (cls, last, mean, mask); None fits the backbone.
         method: prompt method, by name or with its settings.
         backbone: catalogue name, folder, GGUF file, hub id, or a loaded backbone.
@@ -78,7 +79,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     length: LengthRule = "auto"
     terminator: str = ""
     fill: FillOrder = "parallel"
-    head: Literal["linear", "model"] | None = None
+    head: Literal["linear", "model", "vectors"] | None = None
     pool: PoolKind | None = None
     method: Any = "p-tuning"
     backbone: Any
@@ -126,6 +127,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError("candidates are for label words on a frozen model; leave out head and tune, or candidates")
         if self.pool is not None and self.head is None:
             raise ValueError("pool needs head: linear or model")
+        self._check_head()
         self._check_care()
         own = [key for key in ("aggregate", "length", "terminator") if key in self.model_fields_set]
         if isinstance(self.labels, Verbalizer) and own:
@@ -135,11 +137,21 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError(f"{loaded[0]} stands beside a loaded backbone, which has its own; give it to load_backbone")
         return self
 
+    def _check_head(self) -> None:
+        if self.head is not None and self.head not in self.kind.heads:
+            raise ValueError(f"head: {self.head} is not for task: {self.task}; use {' or '.join(self.kind.heads)}")
+        if label_head(self.head) is None:
+            return
+        if self.pool is not None:
+            raise ValueError(f"head: {self.head} reads the answer slot; leave out pool")
+        if self.tune == "lm-head":
+            raise ValueError(f"head: {self.head} is learned in place of the output layer; leave out tune: lm-head")
+
     def _check_care(self) -> None:
         given = [key for key in CARE_KEYS if key in self.model_fields_set and getattr(self, key) is not None]
         if given and self.task != "classification":
             raise ValueError(f"{given[0]} is for task: classification; leave it out")
-        if "calibration" in given and self.head is not None:
+        if "calibration" in given and not needs_words(self.head):
             raise ValueError("calibration is for label words; a head has no preference before it is trained")
         if self.prior == "keep" and "calibration" in given and self.calibration_name != "none":
             raise ValueError("prior: keep and calibration contradict each other; leave one out")
@@ -233,8 +245,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
 
     @property
     def has_label_words(self) -> bool:
-        """Whether labels are scored by their words, rather than by a head."""
-        return self.head is None and self.kind.label_words
+        """Whether labels are scored by their words, or by a head that starts from them."""
+        return needs_words(self.head) and self.kind.label_words
 
     def _check_labels(self) -> None:
         """Checks label words, or the names of labels that a head scores.
@@ -245,7 +257,9 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         if self.labels is None:
             return
         if self.has_label_words:
-            self.verbalizer()
+            verbalizer, head = self.verbalizer(), label_head(self.head)
+            if head is not None:
+                head.check_words(verbalizer)
         else:
             self._check_label_names()
 

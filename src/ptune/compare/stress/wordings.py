@@ -58,8 +58,9 @@ def template_variants(task: Task) -> Iterator[tuple[str, Task]]:
 
 def label_variants(task: Task) -> Iterator[tuple[str, Task]]:
     """The task with one label word put otherwise; none where a head scores the labels."""
-    verbalizer = as_classifier(task).verbalizer
-    if verbalizer is None:
+    model = as_classifier(task)
+    verbalizer = model.verbalizer
+    if verbalizer is None or model.answers is None:
         return
     taken = {word.strip().lower() for words in verbalizer.words.values() for word in words}
     for label, words in verbalizer.words.items():
