@@ -145,7 +145,7 @@ _WORDS_PART = """\
 # temperature: false  # scales probabilities on the validation rows
 # abstain_below: 0.6  # where no label is that probable, say out_of_scope in place of a label
 # out_of_scope: unknown
-# head: linear  # reads a linear head in place of label words; labels is then a list of names; or vectors: the words' vectors learn
+# head: linear  # in place of label words, labels is then a list of names; prototypes; vectors (starts from the words)
 # pool: last  # what the head reads: cls, last, mean, mask
 """
 

@@ -117,12 +117,15 @@ class PromptModel(LabelModel):
 
     def forward(self, batch: Batch) -> Outcome:
         """Label scores, and the loss where every row has a label; of candidates, each one's and their sum."""
-        scores = self.corrected_scores(batch)
+        states = self._read_states(batch) if isinstance(self.head, LabelHead) else None
+        scores = self.corrected_scores(batch) if states is None else self.scores_of_states(states, batch)
         many = self.has_candidates
         joined = ensemble_scores(scores) if many else scores
         has_targets = isinstance(batch, TargetBatch) and batch.targets is not None
         if bool((batch.labels < 0).any()) and not has_targets:
             return Outcome(joined, candidate_scores=scores if many else None)
+        if isinstance(self.head, LabelHead) and states is not None:
+            return Outcome(joined, self._loss(scores, batch, 0) + self.head.own_loss(states, batch.labels))
         if not many:
             return Outcome(joined, self._loss(scores, batch, 0))
         losses = torch.stack([self._loss(one, batch, number) for number, one in enumerate(scores)])

@@ -16,6 +16,7 @@ from ptune.readout.head import HEAD_RATE, LinearHead
 from ptune.readout.label_head import LabelHead, LabelSetup, build_label_head, label_head, label_heads, needs_words
 from ptune.readout.label_vectors import LabelVectors
 from ptune.readout.model_head import TOKEN_FORM, HeadForm, ModelHead, build_head, form_of, form_settings, kept_form
+from ptune.readout.prototypes import Prototypes
 from ptune.readout.scoring import item_log_probabilities, pet_scores, word_scores
 from ptune.readout.search import FoundWord, assign_words, rank_words
 from ptune.readout.tag_path import best_tags
@@ -36,6 +37,7 @@ __all__ = [
     "LengthRule",
     "LinearHead",
     "ModelHead",
+    "Prototypes",
     "Verbalizer",
     "assign_words",
     "batch_prior",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ptune.backbone import Backbone
@@ -65,6 +65,15 @@ class LabelHead(nn.Module, ABC):
     @abstractmethod
     def score(self, states: Float[Tensor, "U D"]) -> Float[Tensor, "U C"]:
         """Label scores, of which softmax are the probabilities."""
+
+    def own_loss(self, states: Float[Tensor, "U D"], labels: Int[Tensor, " U"]) -> Float[Tensor, ""]:
+        """What training lowers beside the cross-entropy of the scores; nothing, for most.
+
+        Args:
+            states: hidden states of a batch.
+            labels: class numbers, -1 where unknown.
+        """
+        return states.new_zeros(())
 
     @classmethod
     def check_words(cls, verbalizer: Verbalizer) -> None:
