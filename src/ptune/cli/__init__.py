@@ -17,6 +17,7 @@ from ptune import __version__
 from ptune.cli import data, models, runs, template
 from ptune.cli.compare import compare
 from ptune.cli.console import say
+from ptune.cli.cot import cot
 from ptune.cli.doctor import doctor
 from ptune.cli.evaluate import evaluate
 from ptune.cli.export import export
@@ -45,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, compare, recommend, stress, pet, icl, evaluate, predict, inspect, export, push):
+for _verb in (init, plan, train, compare, recommend, stress, pet, icl, cot, evaluate, predict, inspect, export, push):
     app.command()(_verb)
 app.command("import")(import_)
 for _group, _help in (

@@ -1,5 +1,6 @@
 """Ways to learn from few labels: each is recipes run by the usual loop, and what is done between them."""
 
+from ptune.strategy.chain_of_thought import ChainOfThoughtSettings, CotReport, Reasoned, Reasoner, run_chain_of_thought
 from ptune.strategy.in_context import InContext, InContextSettings, run_in_context
 from ptune.strategy.label_search import FoundLabels, SearchSettings, search_labels
 from ptune.strategy.pet import PetSettings, run_pet
@@ -7,14 +8,19 @@ from ptune.strategy.section import read_section, section_of
 from ptune.strategy.transfer import SimilarTask, nearest_tasks, task_similarity
 
 __all__ = [
+    "ChainOfThoughtSettings",
+    "CotReport",
     "FoundLabels",
     "InContext",
     "InContextSettings",
     "PetSettings",
+    "Reasoned",
+    "Reasoner",
     "SearchSettings",
     "SimilarTask",
     "nearest_tasks",
     "read_section",
+    "run_chain_of_thought",
     "run_in_context",
     "run_pet",
     "search_labels",

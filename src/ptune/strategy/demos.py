@@ -3,7 +3,7 @@
 In: a template with `{demos}` and labelled rows. Out: texts to stand there. Ways to choose them are files of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ptune.backbone import Backbone
@@ -16,16 +16,14 @@ __all__ = ["demo_text", "place_demos", "showing"]
 _QUERY_TOKENS = 256
 
 
-def demo_text(template: Template, example: Example, words: Mapping[str, str]) -> str:
-    """One demonstration: the template with the example's texts, and its label's word in the answer slot.
+def demo_text(template: Template, example: Example, answer: str) -> str:
+    """One demonstration: the template with the example's texts, and an answer in the answer slot.
 
     Args:
         template: with or without `{demos}`, which is left out.
-        example: labelled.
-        words: label to the word that stands for it.
+        example: the row.
+        answer: its label's word, say.
     """
-    assert example.label is not None
-    word = words[example.label]
     bare = place_demos(template)
     parts: list[str] = []
     for segment in bare.render(example.fields):
@@ -33,7 +31,7 @@ def demo_text(template: Template, example: Example, words: Mapping[str, str]) ->
             case TextSegment(text) | FieldSegment(text):
                 parts.append(text)
             case MaskSegment():
-                parts.append(bare.word_prefix(word) + word)
+                parts.append(bare.word_prefix(answer) + answer)
     return "".join(parts)
 
 

@@ -140,7 +140,7 @@ def _drawn(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone
     chosen = choose_demos(splits.train, recipe.label_names(), settings.num_shown, seed, settings.order)
     template = recipe.parsed_template()
     words = {name: listed[0] for name, listed in recipe.verbalizer().words.items()}
-    text = settings.separator.join(demo_text(template, example, words) for example in chosen)
+    text = settings.separator.join(demo_text(template, example, words[str(example.label)]) for example in chosen)
     whole = place_demos(template, Text(text + settings.separator))
     return run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), splits.train))
 

@@ -68,7 +68,7 @@ def near_demos(
     fields = place_demos(template).field_names
     reader = backbone if encoder is None else load_backbone(encoder)
     return NearDemos(
-        texts=tuple(demo_text(template, row, words) for row in rows),
+        texts=tuple(demo_text(template, row, words[str(row.label)]) for row in rows),
         labels=tuple(str(row.label) for row in rows),
         vectors=embed_rows(reader, rows, fields),
         fields=fields,
