@@ -1,7 +1,7 @@
 """The load of a server: one task against a hundred, twice the rate that it can bear, bad requests; one JSON out.
 
-    python bench/serve_load.py --out bench/results/serve/load.json            # 100 tasks, 32 connections, 5 minutes a side
-    python bench/serve_load.py --out /tmp/load.json --short                   # 20 tasks, 8 connections, seconds a side
+    python bench/serve_load.py --out bench/results/serve/load.json            # 100 tasks, 32 connections, 5 minutes a part
+    python bench/serve_load.py --out /tmp/load.json --short                   # 20 tasks, 8 connections, seconds a part
     python bench/serve_load.py --out /tmp/bad.json --only bad --bad 10000     # bad requests alone
     python bench/table_serve.py                                               # the tables of docs/benchmarks.md
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="smollm2-135m-q4")
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=300.0, help="of each side of `spread`, over all kinds, and of `mixed`")
+    parser.add_argument("--seconds", type=float, default=300.0, help="of each kind in `spread`, of `mixed` and of `overload`")
     parser.add_argument("--bad", type=int, default=10_000, help="bad requests")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads in the server")
     parser.add_argument("--max-wait", type=float, default=10.0, help="the queue bound, in seconds")
@@ -255,7 +255,7 @@ async def spread(run: Run, kind: str) -> dict[str, Any]:
     say(f"spread: {kind}")
     names = run.names[kind]
     sides = {"one": [(kind, names[len(names) // 2])], "spread": [(kind, name) for name in names]}
-    seconds = run.options.seconds / len(run.names) / WINDOWS
+    seconds = run.options.seconds / len(sides) / WINDOWS
     answers: dict[str, list[tuple[Job, Answer]]] = {side: [] for side in sides}
     took = dict.fromkeys(sides, 0.0)
     for window in range(WINDOWS):

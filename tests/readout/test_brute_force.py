@@ -6,6 +6,7 @@ log-softmax over the whole vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -156,6 +157,19 @@ def test_words_of_several_tokens_on_a_causal_model(kind: str, template: str, kee
     model = one_word_each(kind, template, MIXED_WORDS)
     assert model.answers.max_tokens > 1
     check(model, kind, keep_context=keep_context)
+
+
+@pytest.mark.parametrize("template", CAUSAL_TEMPLATES)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_mean_is_over_all_tokens_that_are_scored(kind: str, template: str) -> None:
+    """What stands behind the slot counts too, else longer words would gain by the text behind them."""
+    model = one_word_each(kind, template, MIXED_WORDS)
+    prepared = model.prepare(EXAMPLES)
+    sums = model.scores(prepared)
+    behind = torch.tensor([sum(at < 0 for at in row.soft[row.slot :]) for row in prepared.encoded])
+    lengths = torch.tensor([len(word) for word in model.answers.ids])
+    model.verbalizer = replace(model.verbalizer, length="mean")
+    torch.testing.assert_close(model.scores(prepared), sums / (lengths + behind[:, None]), **TOLERANCE)
 
 
 @pytest.mark.parametrize("order", ["parallel", "chain", "pet"])

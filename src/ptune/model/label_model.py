@@ -44,6 +44,7 @@ from ptune.readout import (
     form_settings,
     kept_form,
     needs_words,
+    num_scored,
     pet_scores,
     word_scores,
 )
@@ -324,12 +325,10 @@ class LabelModel(TaskModel, ABC):
         if self.head is not None:
             return self.head.score(states)
         assert self.verbalizer is not None and self.answers is not None
-        many = states.dim() == 3
-        words = [
-            word_scores(one, batch.reads, self.logits, num_examples=batch.num_examples, num_words=len(self.answers))
-            for one in (states if many else states[None])
-        ]
-        scores = [self.verbalizer.label_scores(one, self.answers) for one in words]
+        many, shape = states.dim() == 3, {"num_examples": batch.num_examples, "num_words": len(self.answers)}
+        words = [word_scores(one, batch.reads, self.logits, **shape) for one in (states if many else states[None])]
+        counts = num_scored(batch.reads, **shape)
+        scores = [self.verbalizer.label_scores(one, self.answers, counts) for one in words]
         return torch.stack(scores) if many else scores[0]
 
     def _read_states(self, batch: Batch) -> Tensor:

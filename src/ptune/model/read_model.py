@@ -39,6 +39,7 @@ from ptune.readout import (
     form_of,
     form_settings,
     kept_form,
+    num_scored,
     word_scores,
 )
 from ptune.template import Template
@@ -213,8 +214,9 @@ class ReadModel(TaskModel, ABC):
     def odds(self, states: Tensor, batch: JudgedBatch) -> Tensor:
         """[R] log-odds of yes over no."""
         assert self.yes_no is not None and self.answers is not None
-        words = word_scores(states, batch.reads, self.logits, num_examples=batch.num_examples, num_words=len(self.answers))
-        labels = self.yes_no.label_scores(words, self.answers)
+        shape = {"num_examples": batch.num_examples, "num_words": len(self.answers)}
+        words = word_scores(states, batch.reads, self.logits, **shape)
+        labels = self.yes_no.label_scores(words, self.answers, num_scored(batch.reads, **shape))
         return labels[:, 0] - labels[:, 1]
 
     # -- on disk -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ptune.inputs import AnswerWords, Batch, Reads
 
-__all__ = ["item_log_probabilities", "log_normaliser", "pet_scores", "word_scores"]
+__all__ = ["item_log_probabilities", "log_normaliser", "num_scored", "pet_scores", "word_scores"]
 
 _LOGITS_PER_CHUNK = 1 << 24
 
@@ -39,6 +39,13 @@ def word_scores(hidden_UD: Tensor, reads: Reads, logits: Logits, *, num_examples
     log_probabilities = item_log_probabilities(hidden_UD, reads, logits)
     flat = torch.zeros(num_examples * num_words, dtype=log_probabilities.dtype, device=log_probabilities.device)
     return flat.index_add(0, reads.item_cell.to(flat.device), log_probabilities).view(num_examples, num_words)
+
+
+def num_scored(reads: Reads, *, num_examples: int, num_words: int) -> Float[Tensor, "B W"] | None:
+    """How many tokens each of `word_scores` sums; None where a score is a single token's logit."""
+    if reads.item_cell is None:
+        return None
+    return torch.bincount(reads.item_cell, minlength=num_examples * num_words).view(num_examples, num_words).float()
 
 
 def item_log_probabilities(hidden_UD: Tensor, reads: Reads, logits: Logits) -> Float[Tensor, " I"]:

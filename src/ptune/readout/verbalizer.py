@@ -126,10 +126,19 @@ class Verbalizer:
             return self.length
         return "mean" if len({len(word) for word in answers.ids}) > 1 else "sum"
 
-    def label_scores(self, word_scores: Float[Tensor, "B W"], answers: AnswerWords) -> Float[Tensor, "B C"]:
-        """Joins a label's words; adding a constant to all words of a row adds it to all its labels."""
+    def label_scores(
+        self, word_scores: Float[Tensor, "B W"], answers: AnswerWords, num_scored: Float[Tensor, "B W"] | None = None
+    ) -> Float[Tensor, "B C"]:
+        """Joins a label's words; adding a constant to all words of a row adds it to all its labels.
+
+        Args:
+            word_scores: a score for each word.
+            answers: the words.
+            num_scored: tokens that each score is the sum of, those scored behind the slot too; None for the words' own number.
+        """
         if self.length_rule(answers) == "mean":
-            word_scores = word_scores / torch.tensor([len(word) for word in answers.ids]).to(word_scores)
+            own = torch.tensor([len(word) for word in answers.ids]) if num_scored is None else num_scored
+            word_scores = word_scores / own.to(word_scores)
         if len(answers) == answers.num_classes:
             return word_scores
         columns, at = [], 0
