@@ -145,7 +145,7 @@ _WORDS_PART = """\
 # temperature: false  # scales probabilities on the validation rows
 # abstain_below: 0.6  # where no label is that probable, say out_of_scope in place of a label
 # out_of_scope: unknown
-# head: linear  # in place of label words, labels is then a list of names; prototypes; vectors (starts from the words)
+# head: linear  # in place of label words, labels is then a list of names; or prototypes; vectors and weights learn from words
 # pool: last  # what the head reads: cls, last, mean, mask
 """
 

@@ -177,6 +177,10 @@ class PromptModel(LabelModel):
         check_judged(examples, self.labels)
         return judge_scores(self, examples, self.scores(self.prepare(examples), batch_size=batch_size))
 
+    def facts(self) -> dict[str, Any]:
+        """Those of `LabelModel`, and what a head in which labels learn has to say."""
+        return {**super().facts(), **(self.head.facts() if isinstance(self.head, LabelHead) else {})}
+
     # -- on disk -----------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from ptune.readout.search import FoundWord, assign_words, rank_words
 from ptune.readout.tag_path import best_tags
 from ptune.readout.threshold import best_log_odds
 from ptune.readout.verbalizer import Aggregate, LengthRule, Verbalizer, left_text
+from ptune.readout.word_lists import kept_words, mean_calibrated, word_prior, word_relevance
+from ptune.readout.word_weights import WordWeights
 
 __all__ = [
     "CONTENT_FREE",
@@ -39,6 +41,7 @@ __all__ = [
     "ModelHead",
     "Prototypes",
     "Verbalizer",
+    "WordWeights",
     "assign_words",
     "batch_prior",
     "best_log_odds",
@@ -57,14 +60,18 @@ __all__ = [
     "form_settings",
     "item_log_probabilities",
     "kept_form",
+    "kept_words",
     "label_head",
     "label_heads",
     "left_text",
     "log_prior",
+    "mean_calibrated",
     "needs_words",
     "num_scored",
     "pet_scores",
     "rank_words",
     "split_scores",
+    "word_prior",
+    "word_relevance",
     "word_scores",
 ]

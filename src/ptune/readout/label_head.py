@@ -6,7 +6,7 @@ one, registered by name (`head:` in a recipe).
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +74,10 @@ class LabelHead(nn.Module, ABC):
             labels: class numbers, -1 where unknown.
         """
         return states.new_zeros(())
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's summary should say of it."""
+        return {}
 
     @classmethod
     def check_words(cls, verbalizer: Verbalizer) -> None:

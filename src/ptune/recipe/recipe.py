@@ -48,7 +48,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         terminator: text scored behind every label word.
         fill: order in which a masked model fills a word of several tokens (parallel, chain, pet).
         head: `linear` reads a linear head instead of label words, `model` the head of transformers' own models, `vectors`
-            one learned vector for each label, started from its words, `prototypes` one learned point for each label.
+            one learned vector for each label, started from its words, `prototypes` one learned point for each label, `weights`
+            the weight of each word in its label.
         pool: what the head reads (cls, last, mean, mask); None fits the backbone.
         method: prompt method, by name or with its settings.
         backbone: catalogue name, folder, GGUF file, hub id, or a loaded backbone.
@@ -79,7 +80,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
     length: LengthRule = "auto"
     terminator: str = ""
     fill: FillOrder = "parallel"
-    head: Literal["linear", "model", "vectors", "prototypes"] | None = None
+    head: Literal["linear", "model", "vectors", "prototypes", "weights"] | None = None
     pool: PoolKind | None = None
     method: Any = "p-tuning"
     backbone: Any

@@ -6,6 +6,7 @@ from ptune.strategy.label_search import FoundLabels, SearchSettings, search_labe
 from ptune.strategy.pet import PetSettings, run_pet
 from ptune.strategy.section import read_section, section_of
 from ptune.strategy.transfer import SimilarTask, nearest_tasks, task_similarity
+from ptune.strategy.word_refinement import RefinedWords, RefineSettings, refine_words
 
 __all__ = [
     "ChainOfThoughtSettings",
@@ -14,12 +15,15 @@ __all__ = [
     "InContext",
     "InContextSettings",
     "PetSettings",
+    "RefineSettings",
+    "RefinedWords",
     "Reasoned",
     "Reasoner",
     "SearchSettings",
     "SimilarTask",
     "nearest_tasks",
     "read_section",
+    "refine_words",
     "run_chain_of_thought",
     "run_in_context",
     "run_pet",

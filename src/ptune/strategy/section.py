@@ -17,6 +17,8 @@ from ptune.recipe import Recipe, read_values
 __all__ = ["read_section", "section_of"]
 
 S = TypeVar("S", bound=BaseModel)
+_FILES = ("unlabelled", "words")
+"""Keys of sections that may name a file."""
 
 
 def read_section(
@@ -31,9 +33,10 @@ def read_section(
     section = values.pop(name, None) or {}
     if not isinstance(section, dict):
         raise RecipeError(f"{name} is no mapping of keys to values", where=str(path), fix="see docs/strategies.md")
-    if isinstance(section.get("unlabelled"), str):
-        beside = Path(path).parent / section["unlabelled"]
-        section["unlabelled"] = str(beside) if beside.exists() else section["unlabelled"]
+    for key in _FILES:
+        if isinstance(section.get(key), str):
+            beside = Path(path).parent / section[key]
+            section[key] = str(beside) if beside.exists() else section[key]
     return Recipe.of(values, where=str(path)), section_of(section, name, settings, where=str(path))
 
 
