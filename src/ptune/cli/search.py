@@ -53,3 +53,23 @@ def refine(
         f"accuracy on the training rows {found.accuracy_before:.3f} with all words, {found.accuracy:.3f} with these, calibrated"
     )
     print(found.to_yaml(), end="")
+
+
+@app.command()
+def template(
+    recipe: Annotated[Path, typer.Argument(help="The recipe; the search begins at its template.")],
+    overrides: Override = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find a template on the training rows."""
+    from ptune.recipe import parse_override
+    from ptune.strategy import TemplateSearchSettings, read_section, search_template
+
+    changed = dict(parse_override(text) for text in overrides or ())
+    chosen, settings = read_section(recipe, "search_template", TemplateSearchSettings, changed)
+    found = search_template(chosen, settings, say=say)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    say(f"the best of {found.num_judged} by these very figures, which are a little too high for new texts")
+    print(found.to_yaml(), end="")

@@ -5,6 +5,7 @@ from ptune.strategy.in_context import InContext, InContextSettings, run_in_conte
 from ptune.strategy.label_search import FoundLabels, SearchSettings, search_labels
 from ptune.strategy.pet import PetSettings, run_pet
 from ptune.strategy.section import read_section, section_of
+from ptune.strategy.template_search import FoundTemplate, FoundTemplates, TemplateSearchSettings, search_template
 from ptune.strategy.transfer import SimilarTask, nearest_tasks, task_similarity
 from ptune.strategy.word_refinement import RefinedWords, RefineSettings, refine_words
 
@@ -12,6 +13,8 @@ __all__ = [
     "ChainOfThoughtSettings",
     "CotReport",
     "FoundLabels",
+    "FoundTemplate",
+    "FoundTemplates",
     "InContext",
     "InContextSettings",
     "PetSettings",
@@ -21,6 +24,7 @@ __all__ = [
     "Reasoner",
     "SearchSettings",
     "SimilarTask",
+    "TemplateSearchSettings",
     "nearest_tasks",
     "read_section",
     "refine_words",
@@ -28,6 +32,7 @@ __all__ = [
     "run_in_context",
     "run_pet",
     "search_labels",
+    "search_template",
     "section_of",
     "task_similarity",
 ]
