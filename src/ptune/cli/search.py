@@ -1,4 +1,4 @@
-"""`ptune search`: label words that the model itself would use, or keeps of long lists, as text to edit."""
+"""`ptune search`: label words that the model itself would use or keeps of long lists, and templates, as text to edit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from ptune.cli.options import AsJson, Override
 
 __all__ = ["app"]
 
-app = typer.Typer(name="search", help="Let the model propose label words.")
+app = typer.Typer(name="search", help="Let the model propose label words or a template.")
 
 
 @app.command()
