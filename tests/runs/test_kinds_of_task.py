@@ -31,6 +31,13 @@ WAYS: dict[str, dict[str, Any]] = {
     "choice-head": {"task": "choice", "template": "{text} {choice}", "head": "linear"},
     "choice-model-head": {"task": "choice", "template": "{text} {choice}", "head": "model"},
     "choice-words": {"task": "choice", "template": "{text} {choice}{mask}", "yes_no": ["good", "bad"]},
+    "entailment": {
+        "task": "entailment",
+        "template": "{text} {choice}{mask}",
+        "yes_no": ["good", "bad"],
+        "labels": {"great": "a good film", "bad": "bad food"},
+        "negatives": 1,
+    },
     "multi-label": {"task": "multi-label", "template": "{text}", "head": "linear", "labels": NAMES, "label": "topics"},
     "multi-label-words": {
         "task": "multi-label",

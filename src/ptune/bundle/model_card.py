@@ -20,6 +20,7 @@ MODEL_CARD = "README.md"
 
 _PIPELINES = {
     "classification": "text-classification",
+    "entailment": "text-classification",
     "multi-label": "text-classification",
     "regression": "text-classification",
     "choice": "multiple-choice",

@@ -178,12 +178,13 @@ seed: 0
 
 _KINDS_PART = """\
 # -- other kinds of task than classification (docs/tasks.md), and the keys that are theirs
-# task: classification  # or multi-label, regression, choice, cloze
+# task: classification  # or entailment, multi-label, regression, choice, cloze
+# negatives: 4  # entailment: wrong labels that a row is asked with in each training step; else all
 # threshold: 0.5  # multi-label: the probability from which a label is given; else chosen on the validation rows
 # loss: squared  # regression: cross-entropy over levels, or squared; the first where labels are given
 # choices: choices  # choice: the column with each row's choices, a list
 # answer: answer  # choice: the column with the right one's number, from 0
-# yes_no: ["Yes", "No"]  # choice, multi-label: words that judge each text in {choice}
+# yes_no: ["Yes", "No"]  # choice, multi-label, entailment: words that judge each text in {choice}
 # gap: "#idiom#"  # choice, cloze: what marks the answer slot in the text itself, in place of {mask}
 # target: target  # generation: the column that holds the text to write
 # references: references  # generation: a column with further right texts, if there is one

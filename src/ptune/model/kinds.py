@@ -5,6 +5,7 @@ from ptune.errors import RecipeError
 from ptune.model.choice_model import ChoiceModel
 from ptune.model.cloze_model import ClozeModel
 from ptune.model.dialogue import DialogueModel
+from ptune.model.entailment_model import EntailmentModel
 from ptune.model.generation import GenerationModel
 from ptune.model.multi_label_model import MultiLabelModel
 from ptune.model.prompt_model import PromptModel
@@ -17,6 +18,7 @@ __all__ = ["KINDS", "task_class"]
 
 _ALL: tuple[type[TaskModel], ...] = (
     PromptModel,
+    EntailmentModel,
     MultiLabelModel,
     RegressionModel,
     ChoiceModel,

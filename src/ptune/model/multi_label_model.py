@@ -201,10 +201,6 @@ class MultiLabelModel(ReadModel):
 
     def prepare(self, examples: Sequence[Example], *, keep_context: bool = False, **storage: Any) -> PreparedSets:
         """As in `BatchedRows`, with each row's labels."""
-        sets: tuple[tuple[bool, ...], ...] = ()
-        if all(map(self.has_target, examples)):
-            found = [_labels_of(self.value(example, "label"), self.names, example.where) for example in examples]
-            sets = tuple(tuple(name in one for name in self.names) for one in found)
         rows: tuple[tuple[Encoded, ...], ...] = ()
         if self.is_read:
             rows = tuple(self.read_rows(example, self.texts) for example in examples)
@@ -212,7 +208,14 @@ class MultiLabelModel(ReadModel):
         else:
             encoded = tuple(map(self.encode, examples))
         contexts = self.kept_contexts(encoded, **storage) if keep_context else None
-        return PreparedSets(encoded, (), contexts, rows, (len(self.names),) * len(examples), sets)
+        return PreparedSets(encoded, (), contexts, rows, (len(self.names),) * len(examples), self.sets_of(examples))
+
+    def sets_of(self, examples: Sequence[Example]) -> tuple[tuple[bool, ...], ...]:
+        """For each row, whether it has each label; empty where a row's labels are unknown."""
+        if not all(map(self.has_target, examples)):
+            return ()
+        found = [_labels_of(self.value(example, "label"), self.names, example.where) for example in examples]
+        return tuple(tuple(name in one for name in self.names) for one in found)
 
     def lay_out(
         self,
@@ -246,7 +249,7 @@ class MultiLabelModel(ReadModel):
         """Log-odds of the labels, and the loss where the rows' labels are known."""
         assert isinstance(batch, JudgedBatch)
         scores = self.odds(self.states(batch)[0], batch) if self.head is None else self.head_scores(batch)
-        scores = scores.reshape(-1, len(self.names))
+        scores = scores.reshape(len(batch.index), -1)
         if batch.targets is None:
             return Outcome(scores)
         targets = batch.targets.to(scores)

@@ -30,7 +30,9 @@ __all__ = ["LabelsAre", "PromptStart", "TaskKind", "TaskModel"]
 LM_RATE = 1e-5
 LM_HEAD_RATE = 1e-4
 
-TaskKind = Literal["classification", "multi-label", "regression", "choice", "cloze", "tagging", "qa", "generation", "dialogue"]
+TaskKind = Literal[
+    "classification", "entailment", "multi-label", "regression", "choice", "cloze", "tagging", "qa", "generation", "dialogue"
+]
 LabelsAre = Literal["required", "optional", "none"]
 T = TypeVar("T", bound="TaskModel")
 

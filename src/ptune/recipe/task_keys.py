@@ -23,14 +23,15 @@ class TaskKeys(BaseModel):
     """Keys of kinds of task.
 
     Args:
-        task: the kind: classification (one label of several), multi-label (any number of labels), regression (a number),
-            choice (one of a row's own choices), cloze (a word of the vocabulary), generation (a text), dialogue (the next
-            reply), tagging (a tag for each word), qa (a span of a text).
+        task: the kind: classification (one label of several), entailment (the same, each label asked for), multi-label (any
+            number of labels), regression (a number), choice (one of a row's own choices), cloze (a word of the vocabulary),
+            generation (a text), dialogue (the next reply), tagging (a tag for each word), qa (a span of a text).
         threshold: multi-label: the probability from which a label is given; None chooses it on the validation rows.
         loss: regression: cross-entropy over levels, or the squared error; None takes the first where labels are given.
         choices: choice: the column with the choices, a list.
         answer: choice: the column with the right one's number, from 0, or its text.
-        yes_no: choice, multi-label: the words for yes and no, where each text in {choice} is judged by words.
+        negatives: entailment: wrong labels that a row is asked with in each training step; None for all.
+        yes_no: choice, multi-label, entailment: the words for yes and no, where each text in {choice} is judged by words.
         gap: choice, cloze: what marks the answer slot in the text itself, such as `#idiom#`; the template then has no {mask}.
         target: the column that holds the text to write.
         references: the column that holds further right texts (a list), if there is one.
@@ -52,6 +53,7 @@ class TaskKeys(BaseModel):
 
     task: str = "classification"
     threshold: float | None = Field(default=None, gt=0, lt=1)
+    negatives: int | None = Field(default=None, ge=1)
     loss: Literal["cross-entropy", "squared"] | None = None
     choices: str = "choices"
     answer: str = "answer"
