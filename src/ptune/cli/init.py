@@ -154,6 +154,7 @@ _TRAINING_PART = """\
 seed: 0
 # steps: 200  # or epochs: 12; if neither is given, a number that fits the rows
 # batch_size: 8
+# group_by_length: false  # rows of like length in one batch, so that little is padded
 # accumulate: 1  # forward passes per step
 # learning_rate: 0.01  # the method's own rule if not given
 # optimizer: adamw  # or adafactor

@@ -18,6 +18,7 @@ from ptune.errors import TrainError
 from ptune.inputs import Batch
 from ptune.model import Look, Prepared, TaskModel
 from ptune.train.optimiser import build_optimiser, build_schedule
+from ptune.train.order import epoch_batches
 from ptune.train.run_folder import RunFolder
 from ptune.train.settings import TrainSettings
 
@@ -198,14 +199,12 @@ def train(
 
 
 def _batches(model: TaskModel, rows: Prepared, settings: TrainSettings, seed: int, first_step: int) -> Iterator[Batch]:
-    """Endless batches, shuffled anew in each epoch by (seed, epoch); starts where `first_step` steps would have ended."""
-    per_epoch = -(-len(rows) // settings.batch_size)
-    done = first_step * settings.accumulate
-    epoch, skip = divmod(done, per_epoch)
+    """Endless batches, in an order by (seed, epoch); starts where `first_step` steps would have ended."""
+    lengths = model.live_lengths(rows) if settings.group_by_length else None
+    epoch, skip = divmod(first_step * settings.accumulate, -(-len(rows) // settings.batch_size))
     while True:
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
-        for number in range(skip, per_epoch):
-            yield model.batch(rows, order[number * settings.batch_size : (number + 1) * settings.batch_size])
+        for index in epoch_batches(len(rows), settings.batch_size, seed=seed, epoch=epoch, lengths=lengths)[skip:]:
+            yield model.batch(rows, index)
         epoch, skip = epoch + 1, 0
 
 

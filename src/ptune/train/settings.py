@@ -17,6 +17,7 @@ class TrainSettings(BaseModel):
         steps: optimiser steps. None: `epochs` if given, else a few-shot default that grows with the data.
         epochs: passes over the training rows, in place of `steps`.
         batch_size: rows per forward pass.
+        group_by_length: put rows of like length into one batch, so that little is padded; for many rows of uneven length.
         accumulate: forward passes per optimiser step.
         learning_rate: of the leading parameter group; None takes the method's stated rule.
         optimizer: `adamw`, or `adafactor` (Lester's: constant rate 0.3 on T5, no parameter scaling).
@@ -39,6 +40,7 @@ class TrainSettings(BaseModel):
     steps: int | None = Field(default=None, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=8, ge=1)
+    group_by_length: bool = False
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     optimizer: OptimiserName = "adamw"
