@@ -1,5 +1,6 @@
 """Demonstrations chosen for each text: nearness as plain transformers say it, scores of texts typed by hand."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,15 @@ def test_saved_and_loaded_it_shows_the_same(tmp_path: Path, tiny_folder: Callabl
         one.label for one in task.predict(["bad", "good film"])
     ]
     assert again.model.near_demos.nearest(QUERIES) == task.model.near_demos.nearest(QUERIES)
+
+
+def test_another_encoder_of_that_name_is_refused(tmp_path: Path, tiny_folder: Callable[[str], str]) -> None:
+    near(shown=settings(count=2, encoder=tiny_folder("bert"))).tasks[0].save(tmp_path / "task")
+    card = json.loads((tmp_path / "task" / "bundle.json").read_text(encoding="utf-8"))
+    card["task"]["near_demos"]["encoder"]["fingerprint"] = "0" * 64
+    (tmp_path / "task" / "bundle.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(PtuneError, match="demonstrations were compared by"):
+        ptune.load(tmp_path / "task", backbone=tiny_backbone("gpt2"))
 
 
 def test_mixed_with_other_tasks_it_answers_as_alone() -> None:
