@@ -29,10 +29,12 @@ from ptune.strategy import (
     InContextSettings,
     PetSettings,
     SearchSettings,
+    TemplateSearchSettings,
     nearest_tasks,
     run_in_context,
     run_pet,
     search_labels,
+    search_template,
     section_of,
 )
 
@@ -131,6 +133,13 @@ def by_label_search(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures
     return {**figures_of(ptune.fit(**{**keys, "labels": words}).facts), "words": words}
 
 
+def by_template_search(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
+    """A template found by the model, its words judged as they are (`method: hard`)."""
+    found = search_template(Recipe.of(keys), section_of(section, "search_template", TemplateSearchSettings, where="spec"))
+    template = found.best.template
+    return {**figures_of(ptune.fit(**{**keys, "template": template}).facts), "template": template}
+
+
 def by_transfer(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
     """The nearest of several source tasks' prompts as the start (SPoT)."""
     tried = ptune.fit(**keys, steps=section["steps_to_compare"])
@@ -155,6 +164,7 @@ RUNNERS: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], Figures]] = {
     "pet": by_pet,
     "demonstrations": by_demonstrations,
     "label search": by_label_search,
+    "template search": by_template_search,
     "transfer": by_transfer,
 }
 
