@@ -3,7 +3,7 @@
 In: rows. Out: the same rows with a column `demos`, which fills `{demos}` in the template. Nearness is the cosine between mean
 hidden states of the frozen model itself, or of an encoder beside it, centred on the labelled rows: states of one model all
 point the same way, and what they share says nothing (Mu & Viswanath 2018). Source: Liu et al. 2022 (What makes good in-context
-examples for GPT-3?), section 3, where a sentence encoder's embeddings are compared as they are.
+examples for GPT-3?), where a sentence encoder's embeddings are compared as they are.
 """
 
 from collections.abc import Mapping, Sequence
