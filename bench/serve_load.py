@@ -187,12 +187,13 @@ async def measure(run: Run) -> dict[str, Any]:
     everywhere = [(kind, name) for kind, mine in run.names.items() for name in mine]
     say(f"warm-up of {len(everywhere)} tasks")
     await load(run, jobs_over(everywhere, 2 * len(everywhere), seed=1), until=None)  # every task twice
+    await load(run, jobs_over(everywhere, 5000, seed=8), until=time.monotonic() + run.options.seconds / 5)
     figures["rss_mb_after_warm_up"] = round(run.rss_mb, 1)
     if "unloaded" in wanted:
         say("unloaded")
         figures["unloaded"] = await unloaded(run, everywhere)
     if "spread" in wanted:
-        figures["spread"] = {kind: await spread(run, kind) for kind in run.names}
+        figures["spread"] = {kind: {**await spread(run, kind), "rss_mb": round(run.rss_mb, 1)} for kind in run.names}
     if "mixed" in wanted or "overload" in wanted:
         figures["mixed"] = await mixed(run, everywhere)
     if "overload" in wanted:

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from ptune.cli import main
-from ptune.errors import VerbalizerError
+from ptune.errors import TemplateError, VerbalizerError
 from ptune.model import PromptModel
 from ptune.readout import assign_words, log_prior, rank_words
 from ptune.recipe import Recipe
@@ -89,6 +89,13 @@ def test_vocabulary_scores_are_the_models_own(kind: str) -> None:
     columns = everything[:, [ids[0] for ids in model.answers.ids]]
     scores = model.scores(model.prepare(EXAMPLES))
     torch.testing.assert_close(columns[:, 0] - columns[:, 1], scores[:, 0] - scores[:, 1], rtol=0, atol=1e-4)
+
+
+def test_text_behind_the_slot_of_a_causal_model_is_refused_and_of_a_masked_one_is_not() -> None:
+    with pytest.raises(TemplateError, match=r"behind \{mask\}") as error:
+        search_labels(recipe("llama", template="{text} It was{mask} ."))
+    assert error.value.fix == "write {mask} last"
+    assert search_labels(recipe("bert", template="{text} It was{mask} .")).chosen
 
 
 def test_runs_of_characters_are_mined_from_texts() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.data import Example
-from ptune.errors import RecipeError, VerbalizerError
+from ptune.errors import RecipeError, TemplateError, VerbalizerError
 from ptune.inputs import Tokens
 from ptune.model import PromptModel
 from ptune.readout import FoundWord, Verbalizer, assign_words, rank_words
@@ -98,6 +98,7 @@ def search_labels(recipe: Recipe, settings: SearchSettings | None = None) -> Fou
 
     Raises:
         RecipeError: another kind of task.
+        TemplateError: text behind the answer slot of a causal model.
         VerbalizerError: a label for which no word stands out.
     """
     settings = settings or SearchSettings()
@@ -105,7 +106,7 @@ def search_labels(recipe: Recipe, settings: SearchSettings | None = None) -> Fou
         raise RecipeError(f"label words are for task: classification, not for {recipe.task}", where="task")
     examples = read_splits(recipe).train
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
-    template = recipe.parsed_template().without_soft()
+    template = words_template(recipe, backbone)
     names = recipe.label_names()
     labels = torch.tensor([names.index(example.label or "") for example in examples])
     words, scores = _all_words(backbone, template, examples, recipe.max_length, settings)
@@ -151,6 +152,19 @@ def mined_words(texts: Sequence[str], num_mined: int) -> list[str]:
     often = {run: count for run, count in counts.items() if count > 1}
     inner = {part for run, count in often.items() for part in (run[:-1], run[1:]) if len(part) > 1 and often.get(part) == count}
     return sorted((run for run in often if run not in inner), key=lambda run: (-often[run], run))[:num_mined]
+
+
+def words_template(recipe: Recipe, backbone: Backbone) -> Template:
+    """The hard template in whose slot words of the whole vocabulary are scored.
+
+    Raises:
+        TemplateError: text behind the answer slot of a causal model, which no word alone in the slot would see.
+    """
+    template = recipe.parsed_template().without_soft()
+    if backbone.kind == "decoder" and template.after_mask():
+        what = "words are scored where the text ends, so what stands behind {mask} is not seen on a causal model"
+        raise TemplateError(what, where="template", fix="write {mask} last")
+    return template
 
 
 def _all_words(

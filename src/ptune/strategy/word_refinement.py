@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ptune.backbone import load_backbone
 from ptune.data import Example, has_splits, label_text, listed, read_examples
-from ptune.errors import RecipeError, TemplateError, VerbalizerError
+from ptune.errors import RecipeError, VerbalizerError
 from ptune.inputs import Tokens
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer, kept_words, mean_calibrated, word_prior, word_relevance
 from ptune.recipe import Recipe, read_splits
-from ptune.strategy.label_search import vocabulary_scores
+from ptune.strategy.label_search import vocabulary_scores, words_template
 from ptune.template import Template
 
 __all__ = ["ListedWord", "RefineSettings", "RefinedWords", "refine_words"]
@@ -129,6 +129,7 @@ def refine_words(recipe: Recipe, settings: RefineSettings | None = None) -> Refi
 
     Raises:
         RecipeError: another kind of task, or lists that do not fit the labels.
+        TemplateError: text behind the answer slot of a causal model.
         VerbalizerError: a label's first word is unknown, of several tokens, or another label's too.
     """
     settings = settings or RefineSettings()
@@ -138,10 +139,7 @@ def refine_words(recipe: Recipe, settings: RefineSettings | None = None) -> Refi
     lists = _lists(recipe, settings, names)
     train, texts = read_splits(recipe).train, _texts(recipe, settings)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
-    template = recipe.parsed_template().without_soft()
-    if backbone.kind == "decoder" and template.after_mask():
-        what = "words are scored where the text ends, so what stands behind {mask} is not seen on a causal model"
-        raise TemplateError(what, where="template", fix="write {mask} last")
+    template = words_template(recipe, backbone)
     words, columns = _scored(lists, template, backbone.tokens)
     anchors = {name: [listing[0].strip()] for name, listing in lists.items()}
     model = PromptModel.build(backbone=backbone, template=template, labels=anchors, method="hard", max_length=recipe.max_length)
