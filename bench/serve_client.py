@@ -59,20 +59,32 @@ class Connection:
         head = {"host": f"{self._host}:{self._port}", "content-length": str(len(content)), **(headers or {})}
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
         data = f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("utf-8", "surrogateescape") + content
-        try:
-            if self._streams is None:
-                self._streams = await asyncio.open_connection(self._host, self._port)
-            reader, writer = self._streams
-            writer.write(data)
-            await writer.drain()
-            status, given = _head(await reader.readuntil(b"\r\n\r\n"))
-            answer = await _body(reader, given)
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            self.close()
-            return Answer(0, b"", time.perf_counter() - started, {})
-        if given.get("connection", "").lower() == "close":
-            self.close()
-        return Answer(status, answer, time.perf_counter() - started, given)
+        for is_last in (
+            self._streams is None,
+            True,
+        ):  # a kept connection may be closed: once more on a new one
+            try:
+                answer = await self._exchange(data, started)
+            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+                self.close()
+                is_stale = isinstance(error, ConnectionError) or getattr(error, "partial", None) == b""
+                if is_last or not is_stale:
+                    break
+                continue
+            if answer.headers.get("connection", "").lower() == "close":
+                self.close()
+            return answer
+        return Answer(0, b"", time.perf_counter() - started, {})
+
+    async def _exchange(self, data: bytes, started: float) -> Answer:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._streams
+        writer.write(data)
+        await writer.drain()
+        status, given = _head(await reader.readuntil(b"\r\n\r\n"))
+        body = await _body(reader, given)
+        return Answer(status, body, time.perf_counter() - started, given)
 
     def close(self) -> None:
         """Ends the connection."""

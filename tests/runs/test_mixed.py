@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import ptune
+from ptune.model import KINDS as KINDS_OF_TASK
 from ptune.model import rows
 from ptune.task import Task
-from tiny import EXAMPLES, KINDS, tiny_backbone
+from tiny import ENCODER_DECODERS, EXAMPLES, KINDS, tiny_backbone
 
 TEXTS = [example.fields["text"] for example in EXAMPLES]
 WORDS = [{"yes": "great", "no": "bad"}, {"a": ["great", "terrible"], "b": ["不喜欢", "bad"], "c": "积极"}]
@@ -49,6 +50,46 @@ def test_mixed_batches_equal_each_task_alone(kind: str, tokens_per_batch: int, m
         alone = task.predict([text])[0]
         assert got.label == alone.label
         assert got.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 1024])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_task_share_batches(kind: str, tokens_per_batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags, spans, numbers and labels; long texts in several windows; what cannot share is answered all the same."""
+    monkeypatch.setattr("ptune.task.mixed.TOKENS_PER_BATCH", tokens_per_batch)
+    common: dict[str, Any] = {"backbone": tiny_backbone(kind), "method": {"name": "p-tuning", "init": "random"}}
+    words = TEXTS[0].split() * 3
+    rows_of = {
+        "classification": {"text": TEXTS[0]},
+        "regression": {"text": TEXTS[1]},
+        "tagging": {"tokens": words},
+        "qa": {"question": "good", "context": " ".join(words)},
+    }
+    tasks = {"classification": task_of(kind, *TEMPLATES[0], WORDS[1])}
+    if kind not in ENCODER_DECODERS:
+        tasks["regression"] = Task(
+            KINDS_OF_TASK["regression"].build(
+                template="{text}{soft:2}{mask}", labels={"1": "bad", "2": "good", "3": "great"}, seed=3, **common
+            )
+        )
+        tasks["tagging"] = Task(
+            KINDS_OF_TASK["tagging"].build(template="{soft:2}{tokens}", labels=["PER", "LOC"], max_length=24, seed=1, **common)
+        )
+        tasks["qa"] = Task(KINDS_OF_TASK["qa"].build(template="{soft:3}{question}\n{context}", max_length=24, seed=2, **common))
+    requests = [(task, rows_of[name]) for _ in range(2) for name, task in tasks.items()]
+    if kind not in ENCODER_DECODERS:
+        assert all(task.model.can_share_a_batch for task in tasks.values())
+    for (task, row), got in zip(requests, ptune.predict_mixed(requests), strict=True):
+        assert got.to_dict() == rounded(task.predict([row])[0].to_dict())
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to within what batches of other sizes change."""
+    if isinstance(value, float):
+        return pytest.approx(value, abs=1e-5)
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return type(value)(rounded(one) for one in value) if isinstance(value, list | tuple) else value
 
 
 def test_tasks_on_different_backbones_are_batched_apart() -> None:

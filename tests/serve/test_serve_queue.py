@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptune.serve.metrics import Metrics
-from ptune.serve.queue import FairQueue
+from ptune.serve.queue import FairQueue, Pace
 from ptune.serve.refusals import Refusal
 from ptune.serve.tickets import Order, Ticket
 
@@ -96,7 +96,7 @@ def test_one_task_fills_half_of_the_queue_once_others_wait() -> None:
 
 def test_what_would_wait_too_long_is_refused() -> None:
     queue = queue_of(max_wait=1.0)
-    queue.pace.note(1, 0.3)
+    queue.pace.seconds_per_text = 0.3
     queue.put(ticket("a", 4))
     with pytest.raises(Refusal) as refused:
         queue.put(ticket("b", 1))
@@ -105,7 +105,7 @@ def test_what_would_wait_too_long_is_refused() -> None:
 
 def test_what_would_not_begin_before_its_deadline_is_refused() -> None:
     queue = queue_of()
-    queue.pace.note(1, 0.5)
+    queue.pace.seconds_per_text = 0.5
     queue.put(ticket("a", 4))
     with pytest.raises(Refusal):
         queue.put(ticket("b", 1, seconds=1.0))
@@ -160,3 +160,17 @@ def test_a_refused_text_refuses_its_request_and_is_named() -> None:
     assert one.refusal is not None and one.refusal.message == "input 1: no field 'text'"
     one.answer(0, "never mind")
     assert one.answers == [None, None]
+
+
+def test_the_pace_is_from_end_to_end_whatever_else_ran_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("ptune.serve.queue.time.monotonic", lambda: now[0])
+    pace = Pace()
+    pace.note(2, 99.0)  # both came a second ago
+    assert pace.seconds_per_text == 0.5
+    now[0] = 103.0
+    pace.note(3, 95.0)  # waited since before the last end: three seconds for three
+    assert pace.seconds_per_text == pytest.approx(0.5 + 0.2 * (1.0 - 0.5))
+    now[0] = 200.0
+    pace.note(1, 199.0)  # there was nothing to do in between
+    assert pace.seconds_per_text == pytest.approx(0.6 + 0.2 * (1.0 - 0.6))

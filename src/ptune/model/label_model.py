@@ -314,9 +314,13 @@ class LabelModel(TaskModel, ABC):
         scores = self._scores_of(states, batch) - self.prior
         return scores if self.temperature == 1 else scores / self.temperature
 
+    def scores_in_batch(self, states: Float[Tensor, "U D"], batch: Batch) -> list[Tensor]:
+        """As in `TaskModel`: each text's label scores [C]."""
+        return list(self.scores_of_states(states, batch).float().cpu())
+
     @property
     def can_share_a_batch(self) -> bool:
-        """Whether its rows can be read in one batch with other tasks': one prompt, one pass, places on the text's side."""
+        """As in `TaskModel`: one prompt, one pass, places on the text's side."""
         by_word = self.answers is not None and not self._fills_one_by_one and self.backbone.kind != "encoder-decoder"
         has_gates = isinstance(self.method, DeepConfig) and self.method.gate
         return not self.has_candidates and not has_gates and (by_word or self.pool in ("cls", "first", "last", "mask"))

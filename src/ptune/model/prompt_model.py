@@ -160,6 +160,10 @@ class PromptModel(LabelModel):
         scores = self.scores(self.prepare(examples), batch_size=batch_size)
         return [self.prediction(row) for row in torch.softmax(scores, 1)]
 
+    def predictions_from(self, prepared: Prepared, scores: Sequence[Tensor]) -> list[Prediction]:
+        """As in `TaskModel`."""
+        return [self.prediction(torch.softmax(row, 0)) for row in scores]
+
     def prediction(self, probabilities: Tensor) -> Prediction:
         """One row's [C] probabilities with its labels."""
         names = self.labels.names

@@ -239,34 +239,53 @@ class QaModel(WindowedModel):
 
     def forward(self, batch: Batch) -> Outcome:
         """Start and end scores [2, B, 1 + L], of which column 0 is "no answer", and the mean cross-entropy of the two ends."""
+        table = self._table(self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts), batch)
+        assert isinstance(batch, BatchSpans)
+        if batch.targets is None:
+            return Outcome(table)
+        targets = batch.targets.to(table.device)
+        losses = [torch.nn.functional.cross_entropy(table[which], targets[:, which]) for which in (_START, _END)]
+        return Outcome(table, (losses[0] + losses[1]) / 2)
+
+    def _table(self, states: Float[Tensor, "U D"], batch: Batch) -> Float[Tensor, "2 B _"]:
+        """The head's scores of each window's places, side by side."""
         assert isinstance(batch, BatchSpans) and batch.column is not None
         assert isinstance(self.head, LinearHead | ModelHead)
-        scores = self.head.score(self.backbone.read(batch.live, self.prompt(), batch.reads, batch.contexts))
+        scores = self.head.score(states)
         row, column = batch.reads.row.to(scores.device), batch.column.to(scores.device)
         is_null = column == 0
         has_none = scores.shape[1] > _NONE  # transformers' own heads score the null place like any other
         null = [scores[:, _NONE if has_none else which] for which in (_START, _END)]
         ends = torch.stack([torch.where(is_null, null[which], scores[:, which]) for which in (_START, _END)])
         table = torch.full((2, batch.num_examples, int(column.max()) + 1), -torch.inf, dtype=scores.dtype, device=scores.device)
-        table = table.index_put((torch.arange(2, device=scores.device)[:, None], row[None], column[None]), ends)
-        if batch.targets is None:
-            return Outcome(table)
-        targets = batch.targets.to(scores.device)
-        losses = [torch.nn.functional.cross_entropy(table[which], targets[:, which]) for which in (_START, _END)]
-        return Outcome(table, (losses[0] + losses[1]) / 2)
+        return table.index_put((torch.arange(2, device=scores.device)[:, None], row[None], column[None]), ends)
+
+    def scores_in_batch(self, states: Float[Tensor, "U D"], batch: Batch) -> list[Tensor]:
+        """As in `TaskModel`: of each window, start and end scores [2, 1 + L]."""
+        return list(self._table(states, batch).float().cpu().unbind(1))
+
+    def predictions_from(self, prepared: Prepared, scores: Sequence[Tensor]) -> list[QaPrediction]:
+        """As in `TaskModel`."""
+        assert isinstance(prepared, PreparedSpans)
+        return self._predictions(self._found(prepared, scores))
 
     def candidates_of(self, prepared: PreparedSpans, *, batch_size: int | None = None) -> list[list[FoundAnswer]]:
         """Of each row, the best spans of all its windows, best first; each from the window with most around it."""
-        found: list[dict[tuple[int, int], FoundAnswer]] = [{} for _ in prepared.rows]
+        tables: list[Tensor] = [torch.empty(0)] * len(prepared)
         with torch.no_grad():
             for batch in self.batches(prepared, batch_size):
-                table = self(batch).scores.float().cpu()
-                for place, number in enumerate(batch.index):
-                    row = prepared.row_of[number]
-                    for one in self._window_spans(prepared, number, table[:, place]):
-                        key = (one.start, one.end)
-                        if key not in found[row] or found[row][key].score < one.score:
-                            found[row][key] = one
+                for number, table in zip(batch.index, self(batch).scores.float().cpu().unbind(1), strict=True):
+                    tables[number] = table
+        return self._found(prepared, tables)
+
+    def _found(self, prepared: PreparedSpans, tables: Sequence[Float[Tensor, "2 _"]]) -> list[list[FoundAnswer]]:
+        found: list[dict[tuple[int, int], FoundAnswer]] = [{} for _ in prepared.rows]
+        for number, table in enumerate(tables):
+            row = prepared.row_of[number]
+            for one in self._window_spans(prepared, number, table):
+                key = (one.start, one.end)
+                if key not in found[row] or found[row][key].score < one.score:
+                    found[row][key] = one
         return [sorted(spans.values(), key=lambda one: (-one.score, one.start, one.end)) for spans in found]
 
     def _window_spans(self, prepared: PreparedSpans, number: int, scores: Float[Tensor, "2 _"]) -> list[FoundAnswer]:
@@ -282,7 +301,9 @@ class QaModel(WindowedModel):
 
     def predict(self, examples: Sequence[Example], *, batch_size: int | None = None) -> list[QaPrediction]:
         """The best answer of each row, and the next ones."""
-        found = self.candidates_of(self.prepare(examples), batch_size=batch_size)
+        return self._predictions(self.candidates_of(self.prepare(examples), batch_size=batch_size))
+
+    def _predictions(self, found: Sequence[Sequence[FoundAnswer]]) -> list[QaPrediction]:
         return [QaPrediction.of(one, self.n_best, self.threshold if self.may_abstain else None) for one in found]
 
     def looks(self, prepared: Prepared) -> list[Look]:

@@ -226,14 +226,21 @@ class RegressionModel(LabelModel):
 
     def predict(self, examples: Sequence[Example], *, batch_size: int | None = None) -> list[NumberPrediction]:
         """The number of each row, with the probabilities of the levels."""
-        scores = self.scores(self.prepare(examples), batch_size=batch_size)
-        values = self.values(scores).tolist()
+        prepared = self.prepare(examples)
+        return self.predictions_from(prepared, list(self.scores(prepared, batch_size=batch_size)))
+
+    def predictions_from(self, prepared: Prepared, scores: Sequence[Tensor]) -> list[NumberPrediction]:
+        """As in `TaskModel`."""
+        if not scores:
+            return []
+        joined = torch.stack(list(scores))
+        values = self.values(joined).tolist()
         if not self.levels:
             return [NumberPrediction(value) for value in values]
         names = self.labels.names
         return [
             NumberPrediction(value, dict(zip(names, row.tolist(), strict=True)))
-            for value, row in zip(values, torch.softmax(scores, 1), strict=True)
+            for value, row in zip(values, torch.softmax(joined, 1), strict=True)
         ]
 
     def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> OrdinalReport:

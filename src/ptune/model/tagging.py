@@ -276,13 +276,29 @@ class TagModel(WindowedModel):
 
     def log_probabilities(self, prepared: PreparedTags, *, batch_size: int | None = None) -> list[Float[Tensor, "L C"]]:
         """Of each row, the log-probabilities of the tags of its units, each from the window that is its own."""
-        out = [torch.zeros(len(row.units), len(self.tags)) for row in prepared.rows]
+        parts: list[Tensor] = [torch.empty(0)] * len(prepared)
         with torch.no_grad():
             for batch in self.batches(prepared, batch_size):
-                scores = torch.log_softmax(self(batch).scores.float().cpu(), 1)
-                parts = torch.split(scores, [len(prepared.units[i]) for i in batch.index])
-                for number, part in zip(batch.index, parts, strict=True):
-                    out[prepared.row_of[number]][list(prepared.units[number])] = part
+                for number, part in zip(batch.index, _parts(self(batch).scores, batch), strict=True):
+                    parts[number] = part
+        return self._of_rows(prepared, parts)
+
+    def scores_in_batch(self, states: Float[Tensor, "U D"], batch: Batch) -> list[Tensor]:
+        """As in `TaskModel`: of each window, the log-probabilities of its units' tags."""
+        assert isinstance(self.head, LinearHead | ModelHead)
+        return _parts(self.head.score(states), batch)
+
+    def predictions_from(self, prepared: Prepared, scores: Sequence[Tensor]) -> list[TagPrediction]:
+        """As in `TaskModel`."""
+        assert isinstance(prepared, PreparedTags)
+        joined = self._of_rows(prepared, scores)
+        return [self._prediction(row, one) for row, one in zip(prepared.rows, joined, strict=True)]
+
+    def _of_rows(self, prepared: PreparedTags, parts: Sequence[Tensor]) -> list[Float[Tensor, "L C"]]:
+        """The windows' scores put together, row by row."""
+        out = [torch.zeros(len(row.units), len(self.tags)) for row in prepared.rows]
+        for number, part in enumerate(parts):
+            out[prepared.row_of[number]][list(prepared.units[number])] = part
         return out
 
     def decode(self, log_probabilities: Float[Tensor, "L C"]) -> tuple[str, ...]:
@@ -366,6 +382,12 @@ class TagModel(WindowedModel):
         """From a bundle's card."""
         own = {key: settings[key] for key in ("scheme", "valid_tags", "word_piece", "doc_stride")}
         return cls(backbone, template, types=settings["labels"], form=kept_form(settings), **own, **common)
+
+
+def _parts(scores: Float[Tensor, "U C"], batch: Batch) -> list[Tensor]:
+    """Log-probabilities of each row of a batch."""
+    counts = torch.bincount(batch.reads.row.cpu(), minlength=len(batch.index)).tolist()
+    return list(torch.split(torch.log_softmax(scores.float().cpu(), 1), counts))
 
 
 def _loss(scores: Float[Tensor, "U C"], targets: Int[Tensor, " U"]) -> Tensor:

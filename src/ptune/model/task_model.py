@@ -228,6 +228,24 @@ class TaskModel(BatchedRows, ABC):
     def predict(self, examples: Sequence[Example], *, batch_size: int | None = None) -> Sequence[TaskPrediction]:
         """What the task says about rows, in their order."""
 
+    @property
+    def can_share_a_batch(self) -> bool:
+        """Whether its rows can be read in one batch with other tasks' (`ptune.predict_mixed`)."""
+        return False
+
+    def scores_in_batch(self, states: Tensor, batch: Batch) -> list[Tensor]:
+        """Scores of each row of a batch from hidden states that were read beside other tasks' rows.
+
+        Args:
+            states: [U, D] at the places that the batch reads.
+            batch: its rows, as `batch` laid them out.
+        """
+        raise NotImplementedError
+
+    def predictions_from(self, prepared: Prepared, scores: Sequence[Tensor]) -> Sequence[TaskPrediction]:
+        """Predictions from the scores of all prepared rows, in their order."""
+        raise NotImplementedError
+
     @abstractmethod
     def judge(self, examples: Sequence[Example], *, batch_size: int | None = None) -> TaskReport:
         """Figures on rows with known targets.

@@ -79,6 +79,12 @@ class WindowedModel(TaskModel, ABC):
         """Nothing is written into a row."""
         return 0
 
+    @property
+    def can_share_a_batch(self) -> bool:
+        """As in `TaskModel`: tokens are read where they stand, but a gate is the prompt's own."""
+        has_gates = isinstance(self.method, DeepConfig) and self.method.gate
+        return self.backbone.kind != "encoder-decoder" and not has_gates
+
     def why_not_keep(self) -> str:
         """Nothing is kept: states are read at the text's own tokens, and these must then be computed behind what is learned."""
         return super().why_not_keep() or (

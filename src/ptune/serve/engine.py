@@ -1,7 +1,7 @@
 """Everything that torch does for the server, on the one thread that may call it: tasks are built, texts are labelled.
 
 In: vetted bundles, then rows of any number of tasks. Out: tasks, and for each row its prediction or the reason why there is
-none. Rows of classification tasks share batches whatever task they are of; tasks of other kinds take their rows together. A
+none. Rows of most tasks share batches whatever task they are of (see `predict_mixed`); others take their rows together. A
 row that cannot be used never harms the rows beside it.
 """
 
@@ -11,16 +11,14 @@ from typing import Any
 from ptune.backbone import Backbone
 from ptune.decode import Written
 from ptune.errors import PtuneError, notice
-from ptune.model import PromptModel, TextPrediction
-from ptune.serve.refusals import Refusal, of_error
+from ptune.model import TextPrediction
+from ptune.serve.refusals import Refusal, fault, of_error
 from ptune.serve.vetting import Vetted
 from ptune.task import Task, predict_mixed, task_of
 
 __all__ = ["Engine", "InputRow", "as_prediction", "kind_of_task", "refusal_of", "task_bytes"]
 
 InputRow = str | Mapping[str, Any]
-
-_FAULT = "this text could not be computed; the server's log says why"
 
 
 class Engine:
@@ -55,7 +53,7 @@ class Engine:
         """
         model = task.model
         prepared = model.prepare(task.examples([row]))
-        lead = model.num_lead(prepared.encoded) if _shares_batches(task) else 0
+        lead = model.num_lead(prepared.encoded) if model.can_share_a_batch else 0
         return max(1, sum(model.live_lengths(prepared)) - lead * len(prepared))
 
     def predict(self, rows: Sequence[tuple[Task, InputRow]]) -> list[Any]:
@@ -63,7 +61,7 @@ class Engine:
         answers: list[Any] = [None] * len(rows)
         groups: dict[int, list[int]] = {}
         for place, (task, _) in enumerate(rows):
-            groups.setdefault(0 if _shares_batches(task) else id(task), []).append(place)
+            groups.setdefault(0 if task.model.can_share_a_batch else id(task), []).append(place)
         for places in groups.values():
             self._answer([rows[place] for place in places], places, answers)
         return answers
@@ -71,7 +69,7 @@ class Engine:
     def _answer(self, rows: Sequence[tuple[Task, InputRow]], places: Sequence[int], answers: list[Any]) -> None:
         """All at once; one by one where that failed, so that only the row at fault goes without an answer."""
         try:
-            found: Sequence[Any] = _together(rows)
+            found: Sequence[Any] = predict_mixed(rows)
         except Exception as error:
             if len(rows) > 1:
                 for row, place in zip(rows, places, strict=True):
@@ -109,13 +107,4 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, PtuneError):
         return of_error(error)
     notice(f"a text could not be computed: {type(error).__name__}: {error}")
-    return Refusal(500, "fault", _FAULT)
-
-
-def _shares_batches(task: Task) -> bool:
-    return isinstance(task.model, PromptModel)
-
-
-def _together(rows: Sequence[tuple[Task, InputRow]]) -> Sequence[Any]:
-    task = rows[0][0]
-    return predict_mixed(rows) if _shares_batches(task) else task.predict([row for _, row in rows])
+    return fault()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from ptune.serve.engine import Engine, refusal_of
 from ptune.serve.metrics import Metrics
 from ptune.serve.queue import FairQueue
-from ptune.serve.refusals import not_ready
+from ptune.serve.refusals import Refusal
 from ptune.serve.tickets import Waiting
 from ptune.task import Task
 
@@ -29,6 +29,8 @@ class Labelling:
         metrics: where steps are counted.
         after: is told which tasks were used.
     """
+
+    weight = 1.0
 
     def __init__(
         self,
@@ -61,9 +63,9 @@ class Labelling:
         for one, answer in zip(taken, answers, strict=True):
             one.ticket.answer(one.place, answer)
 
-    def give_up(self) -> None:
+    def give_up(self, refusal: Refusal) -> None:
         """Refuses all that wait."""
-        self._queue.fail_all(lambda ticket: ticket.fail(not_ready("the server is stopping")))
+        self._queue.fail_all(lambda ticket: ticket.fail(refusal))
 
     def _take(self) -> list[Waiting]:
         taken: list[Waiting] = []
@@ -84,7 +86,7 @@ class Labelling:
         return taken
 
     def _note(self, taken: list[Waiting], seconds: float) -> None:
-        self._queue.pace.note(len(taken), seconds)
+        self._queue.pace.note(len(taken), min(one.ticket.queued_at for one in taken))
         tokens = sum(one.cost or 0 for one in taken)
         metrics = self._metrics
         metrics.step_seconds.labels(_WORK).observe(seconds)

@@ -20,16 +20,23 @@ _LONGEST_RETRY = 60.0
 
 
 class Pace:
-    """How long a text takes on average, lately."""
+    """How long it takes from one text's end to the next one's, lately; other kinds of work in between count too."""
 
     def __init__(self) -> None:
         self.seconds_per_text = 0.0
+        self._noted_at = 0.0
 
-    def note(self, num_texts: int, seconds: float) -> None:
-        """A step is done."""
-        own = seconds / num_texts
-        before = self.seconds_per_text
+    def note(self, num_texts: int, queued_at: float) -> None:
+        """Texts are done.
+
+        Args:
+            num_texts: that ended together.
+            queued_at: when the first of them was put into the queue; before, there may have been nothing to do.
+        """
+        now, before = time.monotonic(), self.seconds_per_text
+        own = (now - max(self._noted_at, queued_at)) / num_texts
         self.seconds_per_text = own if before == 0 else before + _WEIGHT_OF_NEW * (own - before)
+        self._noted_at = now
 
 
 class FairQueue:

@@ -9,7 +9,19 @@ from typing import Any
 
 from ptune.errors import PtuneError
 
-__all__ = ["Refusal", "ServeError", "bad_request", "busy", "gone", "late", "no_task", "not_ready", "of_error", "refused_task"]
+__all__ = [
+    "Refusal",
+    "ServeError",
+    "bad_request",
+    "busy",
+    "fault",
+    "gone",
+    "late",
+    "no_task",
+    "not_ready",
+    "of_error",
+    "refused_task",
+]
 
 _LONGEST_MESSAGE = 500
 
@@ -84,6 +96,11 @@ def late() -> Refusal:
 def not_ready(message: str = "the server is starting", *, retry_after: float = 2.0) -> Refusal:
     """Starting or stopping."""
     return Refusal(503, "not_ready", message, retry_after=retry_after)
+
+
+def fault() -> Refusal:
+    """An error of ptune's own."""
+    return Refusal(500, "fault", "this text could not be computed; the server's log says why")
 
 
 def gone() -> Refusal:

@@ -1,10 +1,12 @@
-"""The one thread that owns the model: it runs jobs (a task is built) and, in turn, a step of each kind of work.
+"""The one thread that owns the model: it runs jobs (a task is built), and steps of each kind of work by their share of time.
 
 In: jobs, and kinds of work that say whether they have something to do. Out: whatever those hand to the ones who asked. A step
-is small (one batch of texts, or one token for each text that is being written): no kind of work keeps another waiting.
+is small (one batch of texts, or one token for each text that is being written): no kind of work keeps another waiting, and
+a text of many small steps is not held up by a large step between any two of them.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -13,16 +15,25 @@ from typing import Protocol, TypeVar
 import torch
 
 from ptune.errors import notice
+from ptune.serve.memory import give_back
+from ptune.serve.refusals import Refusal, fault, not_ready
 
 __all__ = ["Work", "Worker"]
 
 T = TypeVar("T")
 
 _JOBS_BETWEEN_STEPS = 4
+_IDLE_SECONDS = 1.0
+_BUSY_SECONDS = 60.0
 
 
 class Work(Protocol):
-    """One kind of work."""
+    """One kind of work.
+
+    `weight` is its share of the time where several have something to do.
+    """
+
+    weight: float
 
     @property
     def has_work(self) -> bool:
@@ -31,8 +42,8 @@ class Work(Protocol):
     def step(self) -> None:
         """Does a little; never raises for what a client sent."""
 
-    def give_up(self) -> None:
-        """The server stops: refuses what is left."""
+    def give_up(self, refusal: Refusal) -> None:
+        """Refuses all that waits or runs: the server stops, or a step failed."""
 
 
 class Worker:
@@ -48,7 +59,8 @@ class Worker:
         self._jobs: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._is_stopping = False
-        self._is_idle = threading.Event()
+        self._gave_back_at = time.monotonic()
+        self._spent: dict[int, float] = {}
         self._thread = threading.Thread(target=self._run, name="ptune-worker", daemon=True)
 
     @property
@@ -63,6 +75,7 @@ class Worker:
             works: kinds of work, stepped in turn.
         """
         self._works = works
+        self._spent = {id(work): 0.0 for work in works}
         self._thread.start()
 
     def wake(self) -> None:
@@ -102,23 +115,49 @@ class Worker:
         self._thread.join(grace_seconds)
         is_finished = not self._thread.is_alive()
         for work in self._works:
-            work.give_up()
+            work.give_up(not_ready("the server is stopping"))
         return is_finished
 
     def _run(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         while True:
+            self._wait()
             with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._is_stopping or any(work.has_work for work in self._works))
                 jobs = [self._jobs.popleft() for _ in range(min(_JOBS_BETWEEN_STEPS, len(self._jobs)))]
                 if self._is_stopping and not jobs and not any(work.has_work for work in self._works):
                     return
             for job in jobs:
                 job()
-            for work in self._works:
-                if work.has_work:
-                    self._step(work)
+            work = self._next()
+            if work is not None:
+                started = time.monotonic()
+                self._step(work)
+                self._spent[id(work)] += (time.monotonic() - started) / work.weight
+
+    def _next(self) -> Work | None:
+        """Of the kinds with something to do, the one that had least time for its weight; time without work earns nothing."""
+        ready = [work for work in self._works if work.has_work]
+        if not ready:
+            return None
+        chosen = min(ready, key=lambda work: self._spent[id(work)])
+        for work in self._works:
+            self._spent[id(work)] = max(self._spent[id(work)], self._spent[id(chosen)])
+        return chosen
+
+    def _wait(self) -> None:
+        """Until there is something to do; gives memory back once when nothing comes, and now and then under load."""
+
+        def is_called() -> bool:
+            return bool(self._jobs) or self._is_stopping or any(work.has_work for work in self._works)
+
+        with self._wake:
+            is_busy = self._wake.wait_for(is_called, _IDLE_SECONDS)
+        if not is_busy or time.monotonic() - self._gave_back_at > _BUSY_SECONDS:
+            give_back()
+            self._gave_back_at = time.monotonic()
+        with self._wake:
+            self._wake.wait_for(is_called)
 
     def _step(self, work: Work) -> None:
         try:
@@ -126,4 +165,4 @@ class Worker:
                 work.step()
         except Exception as error:  # a fault of ptune's own must not end the server
             notice(f"a step failed: {type(error).__name__}: {error}")
-            work.give_up()
+            work.give_up(fault())

@@ -20,7 +20,7 @@ from ptune.prompt import DeepConfig
 from ptune.serve.engine import Engine, refusal_of
 from ptune.serve.metrics import Metrics
 from ptune.serve.queue import FairQueue
-from ptune.serve.refusals import bad_request, late, not_ready
+from ptune.serve.refusals import Refusal, bad_request, late
 from ptune.serve.settings import ServeSettings
 from ptune.serve.tickets import Waiting
 from ptune.task import Task
@@ -42,7 +42,6 @@ class _Text:
     settings: DecodeSettings
     prepared: PreparedTexts
     line: Line
-    begun_at: float = field(default_factory=time.monotonic)
 
     @property
     def sample(self) -> int:
@@ -75,6 +74,8 @@ class Writing:
         after: is told which tasks were used.
     """
 
+    weight = 2.0  # what is begun is to end soon: others wait for its place
+
     def __init__(
         self,
         queue: FairQueue,
@@ -86,6 +87,7 @@ class Writing:
         self._queue, self._engine, self._settings = queue, engine, settings
         self._metrics, self._after = metrics, after
         self._streams: dict[int, _Stream] = {}
+        self._ended: list[float] = []  # of the texts that ended in this step, when they were queued
 
     @property
     def num_running(self) -> int:
@@ -110,11 +112,13 @@ class Writing:
             stream.texts += texts
             self._guarded(stream, lambda stream=stream, texts=texts: self._join(stream, texts))  # type: ignore[misc]
         self._streams = {key: stream for key, stream in self._streams.items() if stream.texts}
+        if self._ended:
+            self._queue.pace.note(len(self._ended), min(self._ended))
+            self._ended = []
         self._note(fresh, time.monotonic() - started)
 
-    def give_up(self) -> None:
+    def give_up(self, refusal: Refusal) -> None:
         """Refuses all that wait or run."""
-        refusal = not_ready("the server is stopping")
         self._queue.fail_all(lambda ticket: ticket.fail(refusal))
         for stream in self._streams.values():
             for text in stream.texts:
@@ -236,7 +240,7 @@ class Writing:
         ticket, place = text.waiting.ticket, text.waiting.place
         ticket.tell(place, piece, written)
         ticket.answer(place, written)
-        self._queue.pace.note(1, (time.monotonic() - text.begun_at) / max(1, self.num_running))
+        self._ended.append(ticket.queued_at)
         self._metrics.texts.labels(ticket.name).inc()
 
     def _leave(self, stream: _Stream, is_over: Callable[[_Text], bool]) -> None:

@@ -14,90 +14,100 @@ from torch import Tensor
 
 from ptune.backbone import Backbone
 from ptune.inputs import Context, merge
-from ptune.model import TOKENS_PER_BATCH, Prediction, Prepared, PromptModel
-from ptune.task.task import Task, as_classifier
+from ptune.model import TOKENS_PER_BATCH, Prepared, TaskModel
+from ptune.task.task import Task
 
 __all__ = ["predict_mixed"]
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A request: where its answer goes, whose it is, its number among that task's rows, and its live tokens."""
+class _Part:
+    """One task's rows among the requests.
 
-    place: int
-    task: int
+    Args:
+        model: of the task.
+        prepared: its rows; a long text may have several windows.
+        places: where the answers go.
+        scores: of each prepared row, filled in batch by batch.
+    """
+
+    model: TaskModel
+    prepared: Prepared
+    places: list[int]
+    scores: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A prepared row: whose it is, its number among that task's, and its live tokens."""
+
+    part: int
     number: int
     length: int
 
 
-def predict_mixed(requests: Sequence[tuple[Task, str | Mapping[str, Any]]]) -> list[Prediction]:
-    """Labels texts of many tasks together.
+def predict_mixed(requests: Sequence[tuple[Task, str | Mapping[str, Any]]]) -> list[Any]:
+    """What tasks say of texts, computed together.
 
     Args:
-        requests: (task, text or row with the template's fields).
+        requests: (task, text or row with the template's fields); tasks of any kinds.
+
+    Returns:
+        Each task's prediction of its text, in order.
 
     Raises:
         DataError: a row without a field that its template needs.
-        TrainError: a task that is no classification.
     """
-    tasks = list({id(task): task for task, _ in requests}.values())
-    number = {id(task): at for at, task in enumerate(tasks)}
-    places: list[list[int]] = [[] for _ in tasks]
+    tasks = {id(task): task for task, _ in requests}
+    places: dict[int, list[int]] = {}
     for place, (task, _) in enumerate(requests):
-        places[number[id(task)]].append(place)
-    scores: list[Tensor] = [torch.empty(0)] * len(requests)
-    shared: dict[int, list[int]] = {}
-    prepared: list[Prepared] = []
-    models = [as_classifier(task) for task in tasks]
-    for at, (task, mine) in enumerate(zip(tasks, places, strict=True)):
-        prepared.append(models[at].prepare(task.examples([requests[place][1] for place in mine])))
-        if models[at].can_share_a_batch:
-            shared.setdefault(id(models[at].backbone), []).append(at)
+        places.setdefault(id(task), []).append(place)
+    answers: list[Any] = [None] * len(requests)
+    shared: dict[int, list[_Part]] = {}
+    for key, mine in places.items():
+        model = tasks[key].model
+        examples = tasks[key].examples([requests[place][1] for place in mine])
+        if model.can_share_a_batch:
+            prepared = model.prepare(examples)
+            part = _Part(model, prepared, mine, [torch.empty(0)] * len(prepared))
+            shared.setdefault(id(model.backbone), []).append(part)
         else:
-            for place, row in zip(mine, models[at].scores(prepared[at]), strict=True):
-                scores[place] = row
-    for group in shared.values():
-        _run([models[at] for at in group], [prepared[at] for at in group], [places[at] for at in group], scores)
-    return [task.prediction(torch.softmax(row, 0)) for (task, _), row in zip(requests, scores, strict=True)]
+            for place, prediction in zip(mine, model.predict(examples), strict=True):
+                answers[place] = prediction
+    for parts in shared.values():
+        _run(parts)
+        for part in parts:
+            for place, prediction in zip(part.places, part.model.predictions_from(part.prepared, part.scores), strict=True):
+                answers[place] = prediction
+    return answers
 
 
 @torch.no_grad()
-def _run(
-    models: Sequence[PromptModel], prepared: Sequence[Prepared], places: Sequence[Sequence[int]], scores: list[Tensor]
-) -> None:
+def _run(parts: Sequence[_Part]) -> None:
     """Scores all rows of tasks on one backbone, the shortest first, in batches of `TOKENS_PER_BATCH` live tokens."""
-    leads = [model.lead(rows.encoded) for model, rows in zip(models, prepared, strict=True)]
+    leads = [part.model.lead(part.prepared.encoded) for part in parts]
     order: list[_Row] = []
-    for task, (model, rows, mine) in enumerate(zip(models, prepared, places, strict=True)):
-        lengths = model.live_lengths(rows, leads[task])
-        order += [_Row(place, task, at, length) for at, (place, length) in enumerate(zip(mine, lengths, strict=True))]
-    order.sort(key=lambda row: (row.length, row.task))
+    for at, (part, lead) in enumerate(zip(parts, leads, strict=True)):
+        lengths = part.model.live_lengths(part.prepared, lead)
+        order += [_Row(at, number, length) for number, length in enumerate(lengths)]
+    order.sort(key=lambda row: (row.length, row.part))
     at = 0
     while at < len(order):
         num = 1
         while at + num < len(order) and (num + 1) * order[at + num].length <= TOKENS_PER_BATCH:
             num += 1
-        _run_batch(models, prepared, leads, order[at : at + num], scores)
+        _run_batch(parts, leads, order[at : at + num])
         at += num
 
 
-def _run_batch(
-    models: Sequence[PromptModel],
-    prepared: Sequence[Prepared],
-    leads: Sequence[tuple[int, Context] | None],
-    rows: Sequence[_Row],
-    scores: list[Tensor],
-) -> None:
-    by_task: dict[int, list[_Row]] = {}
+def _run_batch(parts: Sequence[_Part], leads: Sequence[tuple[int, Context] | None], rows: Sequence[_Row]) -> None:
+    numbers: dict[int, list[int]] = {}
     for row in rows:
-        by_task.setdefault(row.task, []).append(row)
-    batches = [
-        models[task].batch(prepared[task], [row.number for row in mine], lead=leads[task]) for task, mine in by_task.items()
-    ]
-    backbone: Backbone = models[0].backbone
-    merged = merge(batches, [models[task].prompt() for task in by_task], backbone.tokens.pad_id)
+        numbers.setdefault(row.part, []).append(row.number)
+    batches = [parts[at].model.batch(parts[at].prepared, mine, lead=leads[at]) for at, mine in numbers.items()]
+    backbone: Backbone = parts[0].model.backbone
+    merged = merge(batches, [parts[at].model.prompt() for at in numbers], backbone.tokens.pad_id)
     states = backbone.read(merged.live, merged.prompt, merged.reads, merged.contexts)
-    parts = torch.split(states, list(merged.sizes))
-    for (task, mine), batch, part in zip(by_task.items(), batches, parts, strict=True):
-        for row, score in zip(mine, models[task].scores_of_states(part, batch).float().cpu(), strict=True):
-            scores[row.place] = score
+    for (at, mine), batch, own in zip(numbers.items(), batches, torch.split(states, list(merged.sizes)), strict=True):
+        for number, scores in zip(mine, parts[at].model.scores_in_batch(own, batch), strict=True):
+            parts[at].scores[number] = scores
