@@ -170,7 +170,7 @@ def test_the_pace_is_from_end_to_end_whatever_else_ran_in_between(monkeypatch: p
     assert pace.seconds_per_text == 0.5
     now[0] = 103.0
     pace.note(3, 95.0)  # waited since before the last end: three seconds for three
-    assert pace.seconds_per_text == pytest.approx(0.5 + 0.2 * (1.0 - 0.5))
+    assert pace.seconds_per_text == pytest.approx(1.0 - 0.8**3 * 0.5)  # as after three that took one second each
     now[0] = 200.0
     pace.note(1, 199.0)  # there was nothing to do in between
-    assert pace.seconds_per_text == pytest.approx(0.6 + 0.2 * (1.0 - 0.6))
+    assert pace.seconds_per_text == pytest.approx(1.0 - 0.8**4 * 0.5)

@@ -35,7 +35,8 @@ class Pace:
         """
         now, before = time.monotonic(), self.seconds_per_text
         own = (now - max(self._noted_at, queued_at)) / num_texts
-        self.seconds_per_text = own if before == 0 else before + _WEIGHT_OF_NEW * (own - before)
+        weight = 1 - (1 - _WEIGHT_OF_NEW) ** num_texts  # as if each had been noted by itself
+        self.seconds_per_text = own if before == 0 else before + weight * (own - before)
         self._noted_at = now
 
 
