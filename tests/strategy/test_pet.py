@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import ptune
 from ptune.errors import PtuneError, RecipeError
 from ptune.recipe import Recipe
-from ptune.strategy import PetSettings, read_section, run_pet, section_of
+from ptune.strategy import (
+    ChainOfThoughtSettings,
+    InContextSettings,
+    PetSettings,
+    SearchSettings,
+    read_section,
+    run_pet,
+    section_of,
+)
 from ptune.strategy.generations import EmptyClass, next_set, teachers_of
+from ptune.strategy.section import SECTIONS
 from ptune.strategy.teaching import pattern_weights, soft_labels
 from tiny import tiny_backbone
 
@@ -158,3 +168,13 @@ def test_a_missing_key_of_a_section_is_named() -> None:
         section_of({}, "pet", PetSettings, where="r.yaml")
     with pytest.raises(RecipeError, match=r"there is no key 'pet.pattern' \(did you mean 'patterns'"):
         section_of({"pattern": []}, "pet", PetSettings, where="r.yaml")
+
+
+def test_one_recipe_holds_sections_of_several_strategies(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    words = {"train": "rows.csv", "template": "{text}{soft:2}{mask}", "labels": {"a": "good", "b": "bad"}, "backbone": "tiny"}
+    pet = {"patterns": [{"template": "{text} It was{mask}"}], "unlabelled": "more.csv"}
+    path.write_text(yaml.safe_dump({**words, **{key: {} for key in SECTIONS}, "pet": pet}), encoding="utf-8")
+    assert read_section(path, "pet", PetSettings)[1].unlabelled == "more.csv"
+    for strategy, settings in {"icl": InContextSettings, "cot": ChainOfThoughtSettings, "search": SearchSettings}.items():
+        assert read_section(path, strategy, settings)[1] == settings()

@@ -17,6 +17,8 @@ from ptune.recipe import Recipe, read_values
 __all__ = ["read_section", "section_of"]
 
 S = TypeVar("S", bound=BaseModel)
+SECTIONS = ("pet", "icl", "cot", "search", "refine", "search_template")
+"""All there are: one recipe may hold several, and each strategy reads its own."""
 _FILES = ("unlabelled", "words")
 """Keys of sections that may name a file."""
 
@@ -31,6 +33,8 @@ def read_section(
     """
     values = read_values(path, overrides)
     section = values.pop(name, None) or {}
+    for other in SECTIONS:
+        values.pop(other, None)
     if not isinstance(section, dict):
         raise RecipeError(f"{name} is no mapping of keys to values", where=str(path), fix="see docs/strategies.md")
     for key in _FILES:
