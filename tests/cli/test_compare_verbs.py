@@ -57,6 +57,20 @@ def test_bars_end_with_three(table: Path, ptune: Run) -> None:
     )
 
 
+def test_the_earlier_comparison_may_be_the_one_that_is_written_to(table: Path, ptune: Run) -> None:
+    bar = ("--of", "majority", "--fail-if-worse-than", "runs/compare-recipe")
+    missing = ptune("compare", "recipe.yaml", *METHODS, *bar)
+    assert missing.code == 2 and "neither a comparison nor a finished run" in missing.err and not Path("runs").exists()
+    assert ptune("compare", "recipe.yaml", *METHODS).code == 0
+    path = Path("runs/compare-recipe/results.json")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    majority = next(row for row in results["rows"] if row["method"] == "majority")
+    majority["right"] = {seed: "1" * len(digits) for seed, digits in majority["right"].items()}
+    path.write_text(json.dumps(results), encoding="utf-8")
+    ran = ptune("compare", "recipe.yaml", *METHODS, *bar)
+    assert ran.code == 3 and "not passed: majority" in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

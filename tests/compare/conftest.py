@@ -1,11 +1,13 @@
 """Rows, and what all contenders are given, on tiny backbones."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from ptune.compare.contender import Setup
 from ptune.data import Example
+from summaries import make_rows
 from tiny import example, tiny_backbone
 
 TEXTS = {
@@ -18,6 +20,19 @@ TEXTS = {
 def examples() -> tuple[Example, ...]:
     """Twelve labelled rows."""
     return tuple(example(text, label) for label, texts in TEXTS.items() for text in texts)
+
+
+@pytest.fixture
+def words() -> dict[str, Any]:
+    """The words of a recipe that takes a second on every method."""
+    return {
+        "train": make_rows(60),
+        "test": make_rows(20, seed=1),
+        "template": "{text}{soft:3} It was{mask}",
+        "labels": {"yes": ["great"], "no": ["bad"]},
+        "steps": 8,
+        "batch_size": 4,
+    }
 
 
 @pytest.fixture

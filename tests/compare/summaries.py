@@ -1,14 +1,21 @@
-"""Summaries made by hand, for tests of what is said about them."""
+"""Comparisons that take a second, and summaries made by hand for tests of what is said about them."""
 
+import random
 from typing import Any
 
 import numpy as np
 
 from ptune.compare.calibration import Bin
 from ptune.compare.results import Row, Summary, TextRow
+from ptune.compare.run import Outcome
+from ptune.compare.spec import Spec, make_spec
 from ptune.compare.statistics import Difference, estimate
+from tiny import tiny_backbone
 
-__all__ = ["NUM_ROWS", "make_row", "make_summary"]
+__all__ = ["METHODS", "NUM_ROWS", "figures", "make_row", "make_rows", "make_summary", "spec_of"]
+
+METHODS = ["majority", "tfidf-logistic", "textcnn", "zero-shot", "p-tuning", "linear-probe"]
+Rows = list[dict[str, str]]
 
 NUM_ROWS = 200
 _BETTER = Difference(0.2, 0.1, 0.3, 0.0)
@@ -73,3 +80,25 @@ def make_summary(*rows: Row, **changes: Any) -> Summary:
         "machine": {"machine": "x86_64, 2 threads, Linux", "python": "3.11"},
     }
     return Summary(**{**values, **changes})
+
+
+def make_rows(number: int, seed: int = 0) -> Rows:
+    """Rows whose label two words tell, every one different."""
+    draw = random.Random(seed)
+    things, good, bad = ["the film", "a story", "this place", "the food"], ["great", "good"], ["bad", "terrible"]
+    labels = [("yes", good), ("no", bad)] * (number // 2)
+    return [
+        {"text": f"{draw.choice(things)} is {draw.choice(words)} on day {seed}{at}", "label": label}
+        for at, (label, words) in enumerate(labels)
+    ]
+
+
+def spec_of(words: dict[str, Any], **settings: Any) -> Spec:
+    """A comparison of a few methods on a tiny model."""
+    given = {"methods": METHODS, "backbones": [tiny_backbone("gpt2")], "shots": [6], "seeds": [1, 2], "trials": 2} | settings
+    return make_spec(words, given, name="tiny")
+
+
+def figures(outcome: Outcome) -> dict[tuple[str, int], list[list[float]]]:
+    """Probabilities by method and seed."""
+    return {(cell.method, cell.seed): cell.probabilities["test"].tolist() for cell in outcome.cells if cell.fit}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ptune.compare import behind, below_bar, guarded_row, read_results, write_report
+from ptune.compare import behind, below_bar, guarded_row, read_earlier, read_results, write_report
 from ptune.compare.first_advice import DataFacts, advise, data_facts, fitting_model
 from ptune.compare.recommendation import Recommendation, recommend, rules
 from ptune.compare.results import Row
@@ -77,6 +77,20 @@ def test_nothing_is_recommended_where_nothing_was_learned() -> None:
     assert recommend(make_summary(Row("x", "x", "prompting", "m", 16, reason="broken"))).findings[0].rule == "learned"
 
 
+def test_a_best_that_has_not_learned_is_passed_over_for_one_that_has() -> None:
+    """Its interval over the majority label is wide, that of others lies above zero: their best is recommended."""
+    unsure = best("unsure", 0.92, from_majority=NOTHING_LEARNED)
+    far = Difference(-0.12, -0.3, 0.06, 0.2)
+    rows = [make_row("steady", 0.8, from_best=far), make_row("weak", 0.7, from_best=far), make_row("lucky", 0.9, num_seeds=1)]
+    advice = recommend(make_summary(unsure, *rows))
+    assert advice.row is not None and advice.row.method == "steady" and advice.best is unsure
+    assert keys(advice)[:2] == ["cheapest", "learned"]
+    assert "unsure on small-model with 0.920, is 12 points higher, but it varies too much" in advice.findings[1].english
+    near = make_row("near", 0.9, from_best=MAY_BE_CHANCE, backbone="")
+    closer = recommend(make_summary(unsure, *rows, near)).row
+    assert closer is not None and closer.method == "near"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -140,25 +154,28 @@ def test_falling_behind_a_comparison_is_paired(tmp_path: Path) -> None:
     assert read_results(tmp_path) == earlier
     for accuracy, is_behind in ((0.9, False), (0.8, True), (0.95, False)):
         now = make_summary(row := best("a", accuracy))
-        assert bool(behind(row, now, tmp_path)) == is_behind
-    assert behind(best("a", 0.8), make_summary(), tmp_path).startswith("a: accuracy 0.800 after 0.900, worse by 0.100 (")
+        assert bool(behind(row, now, read_earlier(tmp_path))) == is_behind
+    said = behind(best("a", 0.8), make_summary(), earlier)
+    assert said.startswith("a: accuracy 0.800 after 0.900, worse by 0.100 (")
 
 
-def test_other_test_rows_are_compared_by_intervals(tmp_path: Path) -> None:
-    write_report(earlier := make_summary(best("a", 0.9)), recommend(earlier), tmp_path)
+def test_other_test_rows_are_compared_by_intervals() -> None:
+    earlier = make_summary(best("a", 0.9))
     other = {**earlier.data, "test_fingerprint": "c" * 64}
-    assert behind(best("a", 0.86), make_summary(data=other), tmp_path) == ""
-    assert "on other test rows" in behind(best("a", 0.6), make_summary(data=other), tmp_path)
+    assert behind(best("a", 0.86), make_summary(data=other), earlier) == ""
+    assert "on other test rows" in behind(best("a", 0.6), make_summary(data=other), earlier)
 
 
 def test_falling_behind_a_single_run(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"tuned": {"accuracy": 0.9}}')
-    assert behind(best("a", 0.89), make_summary(), tmp_path) == "" != behind(best("a", 0.7), make_summary(), tmp_path)
+    accuracy = read_earlier(tmp_path)
+    assert accuracy == 0.9
+    assert behind(best("a", 0.89), make_summary(), accuracy) == "" != behind(best("a", 0.7), make_summary(), accuracy)
 
 
 def test_what_cannot_be_compared_with_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a comparison nor a finished run"):
-        behind(best(), make_summary(), tmp_path)
+        read_earlier(tmp_path)
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(DataError, match="the results cannot be read"):
         read_results(tmp_path)
@@ -166,7 +183,7 @@ def test_what_cannot_be_compared_with_is_an_error(tmp_path: Path) -> None:
         read_results(tmp_path / "nowhere")
     write_report(make_summary(best("a")), recommend(make_summary(best("a"))), tmp_path)
     with pytest.raises(DataError, match="it has no figures of z"):
-        behind(best("z"), make_summary(), tmp_path)
+        behind(best("z"), make_summary(), read_earlier(tmp_path))
 
 
 # -- before anything is measured -------------------------------------------------------------------------------------

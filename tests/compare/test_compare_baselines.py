@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -148,6 +149,16 @@ def test_rivals_read_the_tokens_that_ptune_reads(kind: str, examples: Rows, setu
         scores = wording.label_scores(plain(input_ids=torch.tensor([row.ids])).logits[:, row.at])
         own = wording.model.scores(wording.model.prepare([example_row]))
         torch.testing.assert_close(torch.softmax(scores, 1), torch.softmax(own, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_only_tokens_that_stand_in_the_row_shorten_the_text(setup_on: SetupOn) -> None:
+    """Learned keys and values take positions of the model (64), as in ptune's own prefix tuning."""
+    setup = setup_on("gpt2")
+    asked = replace(setup, recipe={**setup.recipe, "max_length": 40})
+    rooms = {"lora": (0, 0), "prefix": (20, 0), "prompt": (20, 20)}
+    lengths = {name: wording_of(asked, *room).model.max_length for name, room in rooms.items()}
+    assert lengths == {"lora": 40, "prefix": 40, "prompt": 20}
+    assert wording_of(setup, 20).model.max_length == 44
 
 
 @PEFT_WARNS

@@ -1,7 +1,6 @@
 """Comparisons on a tiny model: nothing is computed twice, changes touch what they must, choices never see the test rows."""
 
 import json
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,45 +14,14 @@ from ptune.compare.cells import Cell
 from ptune.compare.contender import Contender, Fitted, Registry, Setup
 from ptune.compare.jobs import run_jobs
 from ptune.compare.results import read_summary
-from ptune.compare.run import Outcome, run_comparison
+from ptune.compare.run import run_comparison
 from ptune.compare.spec import Spec, make_spec, read_spec
 from ptune.compare.statistics import compare
 from ptune.compare.summary import summarise
 from ptune.data import Example
 from ptune.errors import DataError, RecipeError
+from summaries import METHODS, figures, make_rows, spec_of
 from tiny import tiny_backbone
-
-METHODS = ["majority", "tfidf-logistic", "textcnn", "zero-shot", "p-tuning", "linear-probe"]
-Rows = list[dict[str, str]]
-
-
-def make_rows(number: int, seed: int = 0) -> Rows:
-    """Rows whose label two words tell, every one different."""
-    draw = random.Random(seed)
-    things, good, bad = ["the film", "a story", "this place", "the food"], ["great", "good"], ["bad", "terrible"]
-    labels = [("yes", good), ("no", bad)] * (number // 2)
-    return [
-        {"text": f"{draw.choice(things)} is {draw.choice(words)} on day {seed}{at}", "label": label}
-        for at, (label, words) in enumerate(labels)
-    ]
-
-
-@pytest.fixture
-def words() -> dict[str, Any]:
-    """The words of a recipe that takes a second on every method."""
-    return {
-        "train": make_rows(60),
-        "test": make_rows(20, seed=1),
-        "template": "{text}{soft:3} It was{mask}",
-        "labels": {"yes": ["great"], "no": ["bad"]},
-        "steps": 8,
-        "batch_size": 4,
-    }
-
-
-def spec_of(words: dict[str, Any], **settings: Any) -> Spec:
-    given = {"methods": METHODS, "backbones": [tiny_backbone("gpt2")], "shots": [6], "seeds": [1, 2], "trials": 2} | settings
-    return make_spec(words, given, name="tiny")
 
 
 @pytest.fixture
@@ -84,10 +52,6 @@ def _count(monkeypatch: pytest.MonkeyPatch, contender: Contender, what: str, cou
         return fitted
 
     monkeypatch.setattr(contender, what, counting)
-
-
-def figures(outcome: Outcome) -> dict[tuple[str, int], list[list[float]]]:
-    return {(cell.method, cell.seed): cell.probabilities["test"].tolist() for cell in outcome.cells if cell.fit}
 
 
 def test_every_cell_has_figures_or_a_reason(words: dict[str, Any], tmp_path: Path) -> None:
@@ -272,7 +236,8 @@ def test_a_model_that_is_not_there_gives_its_cells_the_reason(words: dict[str, A
     assert found["majority"] == "" and "there is no model at /no/such/model" in found["zero-shot"]
 
 
-def test_kept_contexts_change_no_answer(words: dict[str, Any], tmp_path: Path) -> None:
+def test_kept_contexts_change_no_answer(words: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptune.compare.cells._NUM_TIMED", 4)  # the other rows' contexts are kept
     spec = spec_of(words, methods=["p-tuning"], seeds=[1])
     outcome = run_comparison(spec, tmp_path)
     from ptune import load
@@ -382,6 +347,8 @@ def test_a_recipe_with_a_section_is_a_spec(tmp_path: Path) -> None:
         ({"metods": "all"}, "there is no key 'metods' .did you mean 'methods'"),
         ({"methods": ["p-tunin"]}, "there is no method 'p-tunin' to compare .did you mean 'p-tuning'"),
         ({"methods": [{"mine": {"stepz": 3}}]}, "'stepz' is no recipe key that a method can change .did you mean 'steps'"),
+        ({"methods": [{"mine": {"batch_size": 3}}]}, "all methods have the same batch_size"),
+        ({"methods": [{"mine": {"dtype": "bf16"}}]}, "'dtype' is no recipe key that a method can change"),
         ({"methods": [{"p-tuning": {}}]}, "'p-tuning' is a method's own name"),
         ({"trials": 9}, "less than or equal to 5"),
         ({"shots": [0]}, "shots must be 1 or more"),

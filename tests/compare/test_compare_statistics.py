@@ -102,6 +102,19 @@ def test_all_right_leaves_the_doubt_of_few_rows() -> None:
     assert (all_right.low, all_right.high) == (0.9, 1.0) and (all_wrong.low, all_wrong.high) == (0.0, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "low", "verdict"), [(2, -1.0, "no difference"), (5, -0.2, "no difference"), (20, 0.7, "better")]
+)
+def test_rows_that_changed_alike_leave_the_doubt_of_few_rows(num_rows: int, low: float, verdict: str) -> None:
+    """Two texts that both turned say little: the rule of three, twice since a row may change the other way."""
+    found, turned = (
+        compare(np.ones((1, num_rows)), np.zeros((1, num_rows))),
+        compare(np.zeros((1, num_rows)), np.ones((1, num_rows))),
+    )
+    assert found.mean == found.high == 1.0 and found.low == pytest.approx(low) and found.verdict == verdict
+    assert found.p == 2.0 ** (1 - num_rows) and (turned.low, turned.high) == (-found.high, -found.low)
+
+
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="not the same seeds and rows"):
         compare(np.ones((2, 3)), np.ones((3, 3)))

@@ -16,7 +16,7 @@ from ptune.cli.options import AsJson, Encoding, Override
 from ptune.errors import RecipeError
 
 if TYPE_CHECKING:
-    from ptune.compare import Recommendation, Spec, Summary
+    from ptune.compare import Earlier, Recommendation, Spec, Summary
 
 __all__ = ["compare", "words_of_data"]
 
@@ -67,8 +67,9 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare methods on your data, and say what to use."""
-    from ptune.compare import read_spec, recommend, run_jobs, summarise, write_report
+    from ptune.compare import read_earlier, read_spec, recommend, run_jobs, summarise, write_report
 
+    earlier = None if fail_if_worse_than is None else read_earlier(fail_if_worse_than)  # the run may write to the same folder
     seconds = None if budget is None else seconds_of(budget)
     given = _given(methods, backbones, shots, seeds, trials, test_rows)
     if Path(source).suffix.lower() in (".yaml", ".yml"):
@@ -89,7 +90,7 @@ def compare(
     report = write_report(summary, advice, folder)
     _show(summary, advice, report, language or summary.language, as_json=as_json)
     hear(f"{outcome.num_computed} of {len(outcome.cells)} cells computed in {outcome.seconds:.0f} s, the others were there")
-    _guard(summary, advice, of, fail_under, fail_if_worse_than)
+    _guard(summary, advice, of, fail_under, earlier)
 
 
 def seconds_of(text: str) -> float:
@@ -196,7 +197,7 @@ def _show(summary: "Summary", advice: "Recommendation", report: Path, language: 
     print(f"\nreport  {report}")
 
 
-def _guard(summary: "Summary", advice: "Recommendation", of: str | None, bar: float | None, earlier: Path | None) -> None:
+def _guard(summary: "Summary", advice: "Recommendation", of: str | None, bar: float | None, earlier: "Earlier | None") -> None:
     """Exits with 3 where a bar is not met."""
     from ptune.compare import behind, below_bar, guarded_row
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptune.compare.contender import Contender, Fitted, Registry, Setup
     from ptune.compare.first_advice import DataFacts, advise, data_facts
-    from ptune.compare.guard import behind, below_bar, guarded_row, read_results
+    from ptune.compare.guard import Earlier, behind, below_bar, guarded_row, read_earlier, read_results
     from ptune.compare.jobs import run_jobs
     from ptune.compare.recommendation import Recommendation, recommend
     from ptune.compare.report import write_report
@@ -24,6 +24,7 @@ _FILE_OF = {
     "Contender": "contender",
     "DataFacts": "first_advice",
     "Difference": "statistics",
+    "Earlier": "guard",
     "Estimate": "statistics",
     "Fitted": "contender",
     "Outcome": "run",
@@ -41,6 +42,7 @@ _FILE_OF = {
     "estimate": "statistics",
     "guarded_row": "guard",
     "make_spec": "spec",
+    "read_earlier": "guard",
     "read_results": "guard",
     "read_spec": "spec",
     "recommend": "recommendation",
@@ -55,6 +57,7 @@ __all__ = [
     "Contender",
     "DataFacts",
     "Difference",
+    "Earlier",
     "Estimate",
     "Fitted",
     "Outcome",
@@ -72,6 +75,7 @@ __all__ = [
     "estimate",
     "guarded_row",
     "make_spec",
+    "read_earlier",
     "read_results",
     "read_spec",
     "recommend",

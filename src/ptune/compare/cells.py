@@ -2,30 +2,45 @@
 
 In: a contender, its `Setup`, the rows. Out: `Cell` with the choice among trials and the probabilities of each test set, or the
 reason why there is nothing. The choice is made on validation rows alone (accuracy, then loss, then order); test rows are only
-ever predicted, with the chosen setting.
+ever predicted, with the chosen setting. Predictions are timed on some of the rows, with nothing kept from other cells.
 """
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptune.compare.baselines.optional import MissingPackage
-from ptune.compare.contender import Contender, Fitted, Probabilities, Setup, look_of
+from ptune.compare.contender import Contender, Fitted, KeptTexts, Probabilities, Setup, look_of
 from ptune.compare.memory import MemoryPeak
 from ptune.compare.samples import Pools, SeedRows, digest
-from ptune.compare.store import Fit, Store, key_of
+from ptune.compare.store import Fit, Store, files_of, key_of
 from ptune.data import Example, fingerprint
 from ptune.errors import PtuneError
 from ptune.template import resolve
 
 __all__ = ["Cell", "CellRunner"]
 
+_NUM_TIMED = 32
 _ENOUGH_TO_TIME = 10
-_FORMAT = 1
+_FORMAT = 2
 _WORTH_COLLECTING = 50
+_FAILURES = (
+    PtuneError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    ArithmeticError,
+)
+"""What becomes a cell's reason, so that a run of hours goes on."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Cell:
         fit: the chosen one, None where there is only a reason.
         key: under which the chosen fit is kept.
         num_trials: settings that were tried for the choice.
+        learn_seconds: of all trials together, failed ones too.
         probabilities: of each test set, in its order.
         predict_seconds: of a thousand texts.
         num_unlabelled: texts without labels that it was given.
@@ -51,6 +67,7 @@ class Cell:
     fit: Fit | None = None
     key: str = ""
     num_trials: int = 0
+    learn_seconds: float = 0.0
     probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
     predict_seconds: float | None = None
     num_unlabelled: int = 0
@@ -81,6 +98,7 @@ class CellRunner:
         setup: Setup,
         rows: SeedRows,
         *,
+        backbone: str,
         shots: int,
         seed: int,
         trials: Sequence[dict[str, Any]],
@@ -88,43 +106,42 @@ class CellRunner:
         """One cell.
 
         Args:
-            contender: the method.
+            contender: the method, which refuses nothing here.
             setup: what it is given.
             rows: of this seed.
+            backbone: what the model is called; empty for none.
             shots: of each class.
             seed: of the draw and of everything random.
             trials: settings to choose from.
         """
-        backbone = setup.backbone.spec.name if setup.backbone is not None else ""
-        name = (contender.name, backbone, shots, seed)
-        before = _Count()
+        cell, tally = Cell(contender.name, backbone, shots, seed), _Tally()
         try:
-            refusal = contender.refusal(setup)
-            if refusal:
-                return Cell(*name, reason=refusal)
-            best, failed = self._best(contender, setup, rows, seed, trials, before)
+            best, failed = self._best(contender, setup, rows, seed, trials, tally)
         except MissingPackage as error:
-            return Cell(*name, reason=str(error))
+            return replace(cell, reason=str(error))
+        cell = replace(cell, num_trials=contender.num_trials(trials), learn_seconds=tally.seconds)
         if best is None:
-            return Cell(*name, reason=failed, num_trials=len(trials), was_computed=before.computed > 0)
+            return replace(cell, reason=failed, was_computed=tally.computed > 0)
         key, fit, fitted = best
-        probabilities, seconds = self._predictions(contender, setup, rows, seed, key, fit, fitted, before)
-        num_unlabelled = len(setup.unlabelled) if contender.uses_unlabelled else 0
-        return Cell(
-            *name,
-            fit,
-            key,
-            len(trials),
-            probabilities,
-            seconds,
-            num_unlabelled=num_unlabelled,
-            was_computed=before.computed > 0,
+        try:
+            probabilities, seconds = self._predictions(contender, setup, rows, seed, key, fit, fitted, tally)
+        except _FAILURES as error:
+            return replace(cell, reason=_reason(error), was_computed=True)
+        return replace(
+            cell,
+            fit=fit,
+            key=key,
+            probabilities=probabilities,
+            predict_seconds=seconds,
+            num_unlabelled=len(setup.unlabelled) if contender.uses_unlabelled else 0,
+            was_computed=tally.computed > 0,
         )
 
     def key(self, contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: Mapping[str, Any]) -> str:
         """Under which a fit is kept: everything that decides it, and nothing else."""
         facts: dict[str, Any] = {
             "format": _FORMAT,
+            "ptune": version("ptune"),
             "contender": contender.identity,
             "settings": settings,
             "labels": setup.labels,
@@ -138,7 +155,11 @@ class CellRunner:
         if contender.needs == "nothing":
             facts["fields"] = resolve(setup.recipe["template"]).field_names
         else:
-            facts |= {"recipe": setup.recipe, "backbone": setup.model().fingerprint, "text_start": setup.model().text_start}
+            model = setup.model()
+            facts |= {"recipe": setup.recipe, "files": files_of(setup.recipe), "backbone": model.fingerprint}
+            facts |= {"dtype": str(model.dtype), "text_start": model.text_start}
+        if contender.uses_label_counts:
+            facts["label_counts"] = setup.label_counts
         if contender.uses_unlabelled:
             facts["unlabelled"] = fingerprint(setup.unlabelled)
         return key_of(facts)
@@ -150,12 +171,13 @@ class CellRunner:
         rows: SeedRows,
         seed: int,
         trials: Sequence[dict[str, Any]],
-        count: "_Count",
+        tally: "_Tally",
     ) -> tuple[tuple[str, Fit, Fitted | None] | None, str]:
         """The trial that did best on validation, and why the first one failed; only the best stays in memory."""
         best, failed = None, ""
         for settings in trials:
-            one = self._trial(contender, setup, rows, seed, settings, count)
+            one = self._trial(contender, setup, rows, seed, settings, tally)
+            tally.seconds += one[1].train_seconds
             if one[1].failed:
                 failed = failed or one[1].failed
             elif best is None or (one[1].accuracy, -one[1].loss) > (best[1].accuracy, -best[1].loss):
@@ -169,17 +191,15 @@ class CellRunner:
         rows: SeedRows,
         seed: int,
         settings: dict[str, Any],
-        count: "_Count",
+        tally: "_Tally",
     ) -> tuple[str, Fit, Fitted | None]:
         """A fit with its key, and what was learned where it was learned just now."""
         key = self.key(contender, setup, rows, seed, settings)
         kept = self.store.fit(key)
         if kept is not None and not (kept.failed and self.retry):
             return key, kept, None
-        count.computed += 1
-        fit, fitted = _learned(contender, setup, rows, seed, settings)
-        if fitted is not None:
-            fitted.save(self.store.bundle(key))  # a small task, from which further texts are answered
+        tally.computed += 1
+        fit, fitted = _learned(contender, setup, rows, seed, settings, self.store.bundle(key))
         self.store.put_fit(key, fit)
         return key, fit, fitted
 
@@ -192,21 +212,20 @@ class CellRunner:
         key: str,
         fit: Fit,
         fitted: Fitted | None,
-        count: "_Count",
+        tally: "_Tally",
     ) -> tuple[dict[str, Probabilities], float | None]:
         """Of all test sets; only texts that were never asked are asked."""
         known = self.store.predictions(key)
         wanted = {digest(row): row for test in self.pools.tests.values() for row in test}
         missing = {text: row for text, row in wanted.items() if text not in known}
         if missing:
-            count.computed += 1
+            tally.computed += 1
             if fitted is None and self.store.bundle(key).exists():
                 fitted = contender.load(self.store.bundle(key), setup)
             if fitted is None:
                 fitted = contender.fit(setup, rows.train, rows.validation, seed=seed, settings=fit.settings)
-            started = time.perf_counter()
-            found = fitted.predict([Example(row.fields, where=row.where) for row in missing.values()])
-            seconds = 1000 * (time.perf_counter() - started) / len(missing)
+            asked = [Example(row.fields, where=row.where) for row in missing.values()]
+            found, seconds = _answers(fitted, setup.kept, asked)
             old = self.store.predict_seconds(key)
             timed = seconds if len(missing) >= _ENOUGH_TO_TIME or old is None else old
             self.store.put_predictions(key, dict(zip(missing, found, strict=True)), timed)
@@ -216,48 +235,60 @@ class CellRunner:
 
 
 @dataclass
-class _Count:
-    """How many pieces of a cell were computed now."""
+class _Tally:
+    """How many pieces of a cell were computed now, and how long all its trials took."""
 
     computed: int = 0
+    seconds: float = 0.0
+
+
+def _answers(fitted: Fitted, kept: KeptTexts, rows: Sequence[Example]) -> tuple[Probabilities, float]:
+    """Probabilities of rows, and the seconds of a thousand: by some rows spread over all, as if no other cell had read them."""
+    timed = list(range(0, len(rows), -(-len(rows) // _NUM_TIMED)))
+    rest = sorted({*range(len(rows))} - {*timed})
+    started = time.perf_counter()
+    with kept.aside():
+        first = fitted.predict([rows[at] for at in timed])
+    seconds = time.perf_counter() - started
+    found = np.zeros((len(rows), first.shape[1]))
+    found[timed] = first
+    if rest:
+        found[rest] = fitted.predict([rows[at] for at in rest])
+    return found, 1000 * seconds / len(timed)
 
 
 def _learned(
-    contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: dict[str, Any]
+    contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: dict[str, Any], bundle: Path
 ) -> tuple[Fit, Fitted | None]:
-    """Learns and looks at validation; a failure becomes its reason, so that a run of hours goes on."""
+    """Learns, looks at validation, and keeps a small task, from which further texts are answered; or says why it failed."""
     backbone = setup.backbone
     own = 0 if backbone is None else sum(one.numel() * one.element_size() for one in backbone.model.parameters()) >> 20
+    started = time.perf_counter()
     try:
         with MemoryPeak(thorough=own > _WORTH_COLLECTING) as peak:
             started = time.perf_counter()
             fitted = contender.fit(setup, rows.train, rows.validation, seed=seed, settings=settings)
             seconds = time.perf_counter() - started
-            accuracy, loss = look_of(fitted.predict(rows.validation), setup.classes(rows.validation))
+        accuracy, loss = look_of(fitted.predict(rows.validation), setup.classes(rows.validation))
+        fitted.save(bundle)
     except MissingPackage:
         raise
-    except PtuneError as error:
-        return Fit(settings, failed=str(error)), None
-    except (
-        ValueError,
-        RuntimeError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        NotImplementedError,
-        ArithmeticError,
-    ) as error:
-        return Fit(settings, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"), None
+    except _FAILURES as error:
+        return Fit(settings, train_seconds=time.perf_counter() - started, failed=_reason(error)), None
     fit = Fit(
         settings,
         accuracy,
         loss,
         seconds,
-        peak.mb + own,
+        max(peak.mb, own) if contender.copies_model else peak.mb + own,
         fitted.num_trained,
         fitted.num_bytes,
         [point.to_dict() for point in fitted.curve],
         fitted.facts,
     )
     return fit, fitted
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in one line; our own errors say it themselves."""
+    return str(error) if isinstance(error, PtuneError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -6,7 +6,8 @@ learn from and rows to choose on, never the test rows; it hands back a `Fitted`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptune.backbone import Backbone, KeptContexts
+from ptune.backbone import Backbone, KeptContexts, context_bytes
 from ptune.data import Example, did_you_mean
 from ptune.errors import RecipeError
 from ptune.template import resolve
@@ -33,25 +34,41 @@ MAX_TRIALS = len(_RATE_FACTORS)
 
 
 class KeptTexts:
-    """Contexts of texts that causal models read, kept for all cells of a process; one store for each backbone.
+    """Contexts of texts that causal models read, kept for all cells of a process; those of one backbone at a time.
 
     Args:
-        max_bytes: of the texts of one prediction; what would take more is computed each time.
+        max_bytes: of all that is kept; texts that would take more by themselves are computed each time.
     """
 
     def __init__(self, max_bytes: int = 1 << 30) -> None:
         self.max_bytes = max_bytes
-        self._stores: dict[str, KeptContexts] = {}
+        self._store: KeptContexts | None = None
+        self._known: set[tuple[int, ...]] = set()
+        self._is_aside = False
 
-    def of(self, backbone: Backbone) -> KeptContexts:
-        """The store; texts that it has not seen are computed when they are asked for."""
-        if backbone.fingerprint not in self._stores:
-            self._stores = {backbone.fingerprint: KeptContexts(backbone, [])}  # those of another backbone go
-        return self._stores[backbone.fingerprint]
+    def of(self, backbone: Backbone, prefixes: Sequence[Sequence[int]]) -> KeptContexts | None:
+        """A store with room for these texts, which are computed when they are asked for; None where they are not kept."""
+        asked = {tuple(ids) for ids in prefixes if len(ids)}
+        if self._is_aside or self._num_bytes(backbone, asked) > self.max_bytes:
+            return None
+        is_other = self._store is None or self._store.fingerprint != backbone.fingerprint
+        if is_other or self._num_bytes(backbone, asked | self._known) > self.max_bytes:
+            self._store, self._known = KeptContexts(backbone, []), set()  # what was kept so far goes
+        self._known |= asked
+        return self._store
 
-    def clear(self) -> None:
-        """Forgets all."""
-        self._stores = {}
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Nothing is kept, and nothing that was kept is used: so a prediction takes as long as it does by itself."""
+        self._is_aside = True
+        try:
+            yield
+        finally:
+            self._is_aside = False
+
+    @staticmethod
+    def _num_bytes(backbone: Backbone, prefixes: set[tuple[int, ...]]) -> int:
+        return context_bytes(backbone, sum(map(len, prefixes)))
 
 
 @dataclass(frozen=True)
@@ -61,11 +78,12 @@ class Setup:
     Args:
         labels: names; a row's class number is the place in it.
         language: of the texts; Chinese is cut into characters.
-        recipe: the recipe's keys but for the rows and the backbone.
+        recipe: the recipe's keys but for the rows, the backbone, and how ptune's own methods learn.
         backbone: the model, None for contenders that need none.
         steps: number of training rows -> optimiser steps of whatever is trained by steps.
         batch_size: rows of a step.
         unlabelled: texts without labels that a contender may learn from (word vectors do).
+        label_counts: rows of each label in all of the training file, of which the shots are a part.
         kept: contexts that cells share.
     """
 
@@ -76,6 +94,7 @@ class Setup:
     steps: Callable[[int], int] = lambda num_rows: 80
     batch_size: int = 8
     unlabelled: tuple[Example, ...] = ()
+    label_counts: tuple[int, ...] = ()
     kept: KeptTexts = field(default_factory=KeptTexts)
 
     def classes(self, rows: Sequence[Example]) -> NDArray[np.int64]:
@@ -151,7 +170,10 @@ class Contender(ABC):
         paradigm: which of the field's paradigms.
         needs: `nothing`, or a `backbone`.
         version: goes up when the same settings would give other results.
-        uses_unlabelled: whether `Setup.unlabelled` matters.
+        uses_unlabelled, uses_label_counts: whether `Setup.unlabelled` and `Setup.label_counts` matter.
+        copies_model: whether it learns in a copy of the model, so that the loaded one is in memory for the comparison alone.
+        own_fields: of rows, that it reads beside those of the recipe's template.
+        tries_within: whether one fit chooses among several settings by itself, on every seed.
         package: what it is made with, other than ptune.
         load_per_step: how much more a training step costs than reading the same rows; 0 where nothing is trained by steps.
     """
@@ -162,12 +184,20 @@ class Contender(ABC):
     needs: Needs = "nothing"
     version: int = 1
     uses_unlabelled: bool = False
+    uses_label_counts: bool = False
+    copies_model: bool = False
+    own_fields: tuple[str, ...] = ()
+    tries_within: bool = False
     package: str = ""
     load_per_step: float = 0.0
 
     @abstractmethod
     def trials(self, count: int) -> list[dict[str, Any]]:
         """The settings to choose from, the default first; fewer than `count` only where there is no more to choose."""
+
+    def num_trials(self, trials: Sequence[Mapping[str, Any]]) -> int:
+        """How many settings are tried with these `trials`, those that a fit tries by itself included."""
+        return len(trials)
 
     def refusal(self, setup: Setup) -> str:
         """Why it cannot run on this backbone or with these label words; empty where it can."""

@@ -1,7 +1,8 @@
 """Pass or fail, for automatic checks: a bar that accuracy must reach, and an earlier run that it must not fall behind.
 
 In: a `Summary` and the row that counts. Out: what is wrong, empty where all is well. Against an earlier comparison on the same
-test rows the difference is paired; against other rows, or a single run, intervals must at least overlap.
+test rows the difference is paired; against other rows, or a single run, intervals must at least overlap. What was earlier is
+read before anything is run: the run may write to the same folder.
 """
 
 import json
@@ -16,7 +17,10 @@ from ptune.compare.statistics import compare
 from ptune.data import did_you_mean
 from ptune.errors import DataError, RecipeError
 
-__all__ = ["behind", "below_bar", "guarded_row", "read_results"]
+__all__ = ["Earlier", "behind", "below_bar", "guarded_row", "read_earlier", "read_results"]
+
+Earlier = Summary | float
+"""A comparison, or the accuracy of a single run."""
 
 _SLACK = 1e-9
 
@@ -63,15 +67,33 @@ def below_bar(row: Row, bar: float) -> str:
     return f"{row.method}: accuracy {row.mean:.3f} is under the bar of {bar:.3f}"
 
 
-def behind(row: Row, summary: Summary, run: str | Path) -> str:
+def read_earlier(run: str | Path) -> Earlier:
+    """An earlier comparison or run.
+
+    Raises:
+        DataError: there is neither.
+    """
+    if (Path(run) / "results.json").is_file():
+        return read_results(run)
+    try:
+        facts: dict[str, Any] = json.loads((Path(run) / "summary.json").read_text(encoding="utf-8"))
+        return float(facts["tuned"]["accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        what = "there is neither a comparison nor a finished run with an accuracy"
+        raise DataError(what, where=str(run), fix="name a folder that ptune compare or ptune train wrote") from None
+
+
+def behind(row: Row, summary: Summary, earlier: Earlier) -> str:
     """Why the row has fallen behind an earlier comparison or run.
 
     Raises:
-        DataError: there is neither, or it has no figure to compare with.
+        DataError: the earlier one has no figure to compare with.
     """
-    if (Path(run) / "results.json").is_file():
-        return _behind_comparison(row, summary, read_results(run))
-    return _behind_run(row, Path(run))
+    if isinstance(earlier, Summary):
+        return _behind_comparison(row, summary, earlier)
+    if row.accuracy is None or row.accuracy.high >= earlier:
+        return ""
+    return f"{row.method}: accuracy {row.mean:.3f} ({row.accuracy.low:.3f} to {row.accuracy.high:.3f}) after {earlier:.3f}"
 
 
 def _behind_comparison(row: Row, summary: Summary, earlier: Summary) -> str:
@@ -93,16 +115,3 @@ def _behind_comparison(row: Row, summary: Summary, earlier: Summary) -> str:
     if row.accuracy.high >= old.accuracy.low:
         return ""
     return f"{row.method}: accuracy {row.mean:.3f} after {old.mean:.3f} on other test rows, and their intervals do not touch"
-
-
-def _behind_run(row: Row, run: Path) -> str:
-    path = run / "summary.json"
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        accuracy = float(facts["tuned"]["accuracy"])
-    except (OSError, ValueError, KeyError, TypeError):
-        what = "there is neither a comparison nor a finished run with an accuracy"
-        raise DataError(what, where=str(run), fix="name a folder that ptune compare or ptune train wrote") from None
-    if row.accuracy is None or row.accuracy.high >= accuracy:
-        return ""
-    return f"{row.method}: accuracy {row.mean:.3f} ({row.accuracy.low:.3f} to {row.accuracy.high:.3f}) after {accuracy:.3f}"

@@ -1,5 +1,6 @@
 """ptune's own methods as contenders: each is the recipe with some keys changed, run by `ptune.fit` as a user runs it.
 
+How to learn (rate, candidates, head and the like) a method says itself, so that a recipe's own settings help none unasked.
 Templates: methods that place their learned tokens themselves get the hard template; `p-tuning` gets the one that the recipe
 has, or eight tokens behind the text where it has none. What is chosen on validation is the learning rate, as factors of the
 method's own rule, and the step. On a causal model the contexts of texts are kept once for all cells that read the same
@@ -14,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ptune.backbone import context_bytes
 from ptune.compare.contender import Contender, Fitted, Needs, Paradigm, Point, Probabilities, Registry, Setup, rates
+from ptune.compare.store import files_of
 from ptune.data import Example
 from ptune.inputs import trunk_start
+from ptune.prompt import MethodConfig, parse_method, registration
 from ptune.readout import needs_words
 from ptune.recipe import Recipe, build_model, fit, read_splits
 from ptune.strategy import InContextSettings, run_in_context
@@ -44,10 +46,10 @@ class _Own(Fitted):
             return np.zeros((0, len(self.setup.labels)))
         model = as_classifier(self.task)
         prepared = model.prepare(rows)
-        num_kept = sum(trunk_start(row) for row in prepared.encoded)
-        is_long = num_kept > _WORTH_KEEPING * sum(map(len, prepared.encoded))
-        if is_long and not model.why_not_keep() and context_bytes(model.backbone, num_kept) < self.setup.kept.max_bytes:
-            prepared = replace(prepared, contexts=self.setup.kept.of(model.backbone))
+        prefixes = [row.ids[: trunk_start(row)] for row in prepared.encoded]
+        is_long = sum(map(len, prefixes)) > _WORTH_KEEPING * sum(map(len, prepared.encoded))
+        if is_long and not model.why_not_keep():
+            prepared = replace(prepared, contexts=self.setup.kept.of(model.backbone, prefixes))
         probabilities: Probabilities = torch.softmax(model.scores(prepared).double(), 1).cpu().numpy()
         names = model.labels.names
         return probabilities[:, [names.index(name) for name in self.setup.labels]]
@@ -88,20 +90,26 @@ class OwnMethod(Contender):
     ) -> None:
         self.name, self.title, self.paradigm = name, title, paradigm
         self.load_per_step = load_per_step if learns else 0.0
-        self._changes, self._form, self._learns, self._rate_trials = changes, form, learns, rate_trials
+        self.copies_model, self.tries_within = changes.get("tune") == "lm", not rate_trials
+        self._changes, self._form, self._learns = changes, form, learns
+        self.own_fields = resolve(str(changes["template"])).field_names if "template" in changes else ()
 
     def trials(self, count: int) -> list[dict[str, Any]]:
         """Factors of the method's own learning rate."""
         if not self._learns:
             return [{}]
-        if not self._rate_trials:
+        if self.tries_within:
             return [{"candidates": count}]
         return [{"rate_factor": settings["learning_rate"]} for settings in rates(1.0, count)]
+
+    def num_trials(self, trials: Sequence[Mapping[str, Any]]) -> int:
+        """Each candidate of a run is one."""
+        return sum(settings.get("candidates") or self._changes.get("candidates") or 1 for settings in trials)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The changed keys too."""
-        return {**super().identity, "changes": self._changes, "form": self._form}
+        return {**super().identity, "changes": self._changes, "files": files_of(self._changes), "form": self._form}
 
     def fit(
         self, setup: Setup, train: Sequence[Example], validation: Sequence[Example], *, seed: int, settings: Mapping[str, Any]
@@ -116,18 +124,14 @@ class OwnMethod(Contender):
 
     def words(self, setup: Setup) -> dict[str, Any]:
         """The recipe's keys with this method's changes."""
-        changes = dict(self._changes)
-        given, wanted = setup.recipe.get("method"), changes.get("method")
-        if isinstance(given, Mapping) and isinstance(wanted, Mapping) and given.get("name") == wanted.get("name"):
-            changes["method"] = {**given, **wanted}
-        words = {**setup.recipe, "backbone": setup.backbone, "steps": None, "epochs": None, **changes}
-        if "template" not in changes:
+        words = {**setup.recipe, "backbone": setup.backbone, "batch_size": setup.batch_size, **self._changes}
+        words["method"] = _method(setup.recipe, self._changes)
+        if "template" not in self._changes:
             words["template"] = str(_template(setup.recipe["template"], self._form))
         if not needs_words(words.get("head")):
-            words["labels"] = list(setup.labels)
-        if "steps" not in self._changes and self._learns:
+            words |= {"labels": list(setup.labels), "calibration": self._changes.get("calibration")}
+        if self._learns and not {"steps", "epochs"} & set(self._changes):
             words["steps"] = setup.steps
-        words["batch_size"] = setup.batch_size
         return words
 
     def load(self, folder: Path, setup: Setup) -> Fitted | None:
@@ -203,10 +207,9 @@ class InContextLearning(Contender):
         """Chooses demonstrations among the training rows; fewer where a label has fewer."""
         fewest = min(sum(row.label == name for row in train) for name in setup.labels)
         template = _template(setup.recipe["template"], "hard")
-        words = {**setup.recipe, "steps": None, "epochs": None, "learning_rate": None, "batch_size": setup.batch_size}
-        words |= {"template": "{demos}" + str(template), "method": "hard", "backbone": setup.backbone}
-        words |= {"train": tuple(train), "seed": seed}
-        recipe = Recipe.of(_settled(words), where="compare")
+        words = {**setup.recipe, "template": "{demos}" + str(template), "method": "hard", "backbone": setup.backbone}
+        words |= {"train": tuple(train), "seed": seed, "batch_size": setup.batch_size}
+        recipe = Recipe.of(words, where="compare")
         found = run_in_context(recipe, InContextSettings(per_label=min(settings["per_label"], fewest)))
         return _fitted(found.tasks[0], setup)
 
@@ -215,22 +218,47 @@ class InContextLearning(Contender):
         return _Own(task=load(folder, backbone=setup.model()), setup=setup)
 
 
-def own_method(name: str, changes: Mapping[str, Any]) -> OwnMethod:
-    """A contender that a comparison defines itself: recipe keys under a name."""
-    method = changes.get("method", "p-tuning")
-    kind = method.get("name") if isinstance(method, Mapping) else method
-    form: Form = "learned" if kind == "p-tuning" else "hard"
-    learns = kind != "hard" or changes.get("tune", "frozen") != "frozen" or bool(changes.get("head"))
+def own_method(name: str, changes: Mapping[str, Any], recipe: Mapping[str, Any]) -> OwnMethod:
+    """A contender that a comparison defines itself: recipe keys under a name.
+
+    Args:
+        name: of the row.
+        changes: its keys; the prompt method is the recipe's where it names none.
+        recipe: of the comparison.
+
+    Raises:
+        PromptError: a method that cannot be.
+        TemplateError: a template that cannot be.
+    """
+    method = parse_method(_method(recipe, changes))
+    form: Form = "learned" if method.name == "p-tuning" else "hard"
+    learns = registration(method).learns or changes.get("tune", "frozen") != "frozen" or bool(changes.get("head"))
     return OwnMethod(name, name, changes, form=form, learns=learns)
+
+
+def _method(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
+    """The prompt method of a changed recipe: one of the recipe's own name has the recipe's settings too."""
+    given = _settings(recipe.get("method", Recipe.model_fields["method"].default))
+    wanted = _settings(changes.get("method", given))
+    are_settings = isinstance(given, Mapping) and isinstance(wanted, Mapping)
+    return {**given, **wanted} if are_settings and wanted.get("name") == given.get("name") else wanted
+
+
+def _settings(method: Any) -> Any:
+    """A method as a recipe writes it whole: `{name: p-tuning, encoder: lstm}`."""
+    if isinstance(method, MethodConfig):
+        return {**method.model_dump(exclude_unset=True), "name": method.name}
+    return {"name": method} if isinstance(method, str) else method
 
 
 def _add(name: str, title: str, changes: Mapping[str, Any], **rest: Any) -> None:
     Registry.add(OwnMethod(name, title, changes, **rest))
 
 
-_HARD: dict[str, Any] = {"method": "hard"}
-_add("zero-shot", "template alone", {**_HARD, "prior": "keep"}, form="hard", learns=False)
-_add("zero-shot-prior", "template alone, prior out", _HARD, form="hard", learns=False)
+_HARD: dict[str, Any] = {"method": "hard", "tune": "frozen"}
+_PRIOR_OUT = {"prior": "correct", "calibration": "prior"}
+_add("zero-shot", "template alone", {**_HARD, "prior": "keep", "calibration": "none"}, form="hard", learns=False)
+_add("zero-shot-prior", "template alone, prior out", {**_HARD, **_PRIOR_OUT}, form="hard", learns=False)
 Registry.add(InContextLearning())
 _add("p-tuning", "p-tuning", {"method": {"name": "p-tuning"}}, load_per_step=0.8)  # contexts are kept on causal models
 _add("p-tuning-mlp", "p-tuning, MLP encoder", {"method": {"name": "p-tuning", "encoder": "mlp"}})

@@ -83,11 +83,12 @@ def recommend(summary: Summary) -> Recommendation:
     best = next((row for row in rows if row.from_best is None), None)
     if best is None:
         return Recommendation(None, None, (finding("learned", "no_figures"),))
-    if not _has_learned(best):
+    learned = [row for row in rows if _has_learned(row) and len(row.seeds) == len(best.seeds)]
+    if not learned:
         values = {"shots": best.shots, **_name(best), "accuracy": f"{best.mean:.3f}"}
         found = [finding("learned", "nothing_learned", **values), *_evidence(summary, best, rows)]
         return Recommendation(None, best, tuple(found))
-    equals = [row for row in rows if _is_equal(row, best) and _has_learned(row)]
+    equals = [row for row in learned if _is_equal(row, best)] or learned[:1]  # which begin with the most accurate
     chosen = min(equals, key=lambda row: (cost_class(row), -row.mean, row.predict_seconds))
     findings = [
         *_choice(chosen, best, equals),
@@ -127,7 +128,10 @@ def _choice(chosen: Row, best: Row, equals: list[Row]) -> Iterator[Finding]:
         return
     assert chosen.from_best is not None
     gap = {"gap": points(best.mean - chosen.mean), "low": points(-chosen.from_best.high), "high": points(-chosen.from_best.low)}
-    yield finding("more", "best_costs", **_price(best), **gap)
+    if _has_learned(best):
+        yield finding("more", "best_costs", **_price(best), **gap)
+    else:
+        yield finding("learned", "best_unsure", **_name(best), accuracy=f"{best.mean:.3f}", gap=gap["gap"])
 
 
 def _more_labels(summary: Summary, chosen: Row) -> Iterator[Finding]:

@@ -27,6 +27,8 @@ __all__ = ["Comparison", "Outcome", "run_comparison"]
 
 Say = Callable[[str], None]
 _MOST_TEXTS_FOR_SCRIPT = 100
+_OF_ONE_RUN = ("shots", "hold_out", "augment", "patience", "keep_candidates", "temperature")
+"""Recipe keys that choose rows, or that are only allowed where rows were chosen."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,23 @@ class Comparison:
 
     def __post_init__(self) -> None:
         recipe = Recipe.of(
-            {key: value for key, value in self.spec.recipe.items() if key not in ("shots", "hold_out")}, where=self.spec.name
+            {key: value for key, value in self.spec.recipe.items() if key not in _OF_ONE_RUN}, where=self.spec.name
         )
         splits = read_splits(recipe)
         settings = self.spec.settings
         self.labels = recipe.label_names()
         others = {name: _other_rows(source, recipe) for name, source in settings.tests.items()}
+        further = (name for contender in self.spec.contenders for name in contender.own_fields)
         self.pools = make_pools(
-            splits.train, splits.validation, splits.test, labels=self.labels, test_rows=settings.test_rows, others=others
+            splits.train,
+            splits.validation,
+            splits.test,
+            labels=self.labels,
+            test_rows=settings.test_rows,
+            fields=tuple(dict.fromkeys((*recipe.parsed_template().field_names, *further))),
+            others=others,
         )
+        self._label_counts = tuple(sum(row.label == name for row in self.pools.train) for name in self.labels)
         self.kept = KeptTexts()
         self.runner = CellRunner(Store(self.folder), self.pools, retry=self.retry)
         self._steps = recipe.train_settings().num_steps
@@ -96,20 +106,30 @@ class Comparison:
         return self._rows[shots, seed]
 
     def cell(self, line: Line, seed: int) -> Cell:
-        """One cell; the first seed of a line chooses for all, or each for itself."""
-        backbone = None
-        if line.backbone is not None:
-            loaded = self._load(line.backbone)
-            if isinstance(loaded, PtuneError):
-                return Cell(line.contender.name, line.backbone_name, line.shots, seed, reason=str(loaded))
-            backbone = loaded
-        setup = self._setup(line, backbone)
+        """One cell of a line that can run; the first seed of a line chooses for all, or each for itself."""
         at = (line.contender.name, line.backbone_name, line.shots)
-        trials = self.trials(line, seed)
-        cell = self.runner.run(line.contender, setup, self.rows(line.shots, seed), shots=line.shots, seed=seed, trials=trials)
+        cell = self.runner.run(
+            line.contender,
+            self._setup(line),
+            self.rows(line.shots, seed),
+            backbone=line.backbone_name,
+            shots=line.shots,
+            seed=seed,
+            trials=self.trials(line, seed),
+        )
         if cell.fit is not None:
             self._chosen.setdefault(at, cell.fit.settings)  # of the first seed that gave figures
         return cell
+
+    def refusal(self, line: Line) -> str:
+        """Why a line cannot run, however much time there is; empty where it can. Its model is loaded for that."""
+        loaded = None if line.backbone is None else self._load(line.backbone)
+        if isinstance(loaded, PtuneError):
+            return str(loaded)
+        settings = self.spec.settings
+        if line.contender.tries_within and settings.tune_on == "first" and len(settings.seeds) > 1:
+            return "it tries several settings on every seed, the others on the first alone; set tune_on: each for equal chances"
+        return line.contender.refusal(self._setup(line))
 
     def trials(self, line: Line, seed: int) -> list[dict[str, Any]]:
         """The settings of a cell: all of them on the first seed, then the one that was chosen there."""
@@ -121,23 +141,17 @@ class Comparison:
 
     def is_kept(self, line: Line, seed: int) -> bool:
         """Whether a cell's fits are all there, so that it costs next to nothing."""
-        backbone = None if line.backbone is None else self._load(line.backbone)
-        if isinstance(backbone, PtuneError):
-            return True
-        setup, rows = self._setup(line, backbone), self.rows(line.shots, seed)
+        setup, rows = self._setup(line), self.rows(line.shots, seed)
         keys = [self.runner.key(line.contender, setup, rows, seed, settings) for settings in self.trials(line, seed)]
         return all(self.runner.store.fit(key) is not None for key in keys)
-
-    def load(self, line: Line) -> None:
-        """Sees to it that a line's model is in memory, where it can be loaded."""
-        if line.backbone is not None:
-            self._load(line.backbone)
 
     def num_steps(self, num_rows: int) -> int:
         """Optimiser steps for so many rows: what the recipe says, the same for all."""
         return self._steps(num_rows)
 
-    def _setup(self, line: Line, backbone: Backbone | None) -> Setup:
+    def _setup(self, line: Line) -> Setup:
+        backbone = None if line.backbone is None else self._load(line.backbone)
+        assert not isinstance(backbone, PtuneError)  # see `refusal`
         unlabelled = self.pools.train[: self.spec.settings.unlabelled]
         return Setup(
             self.labels,
@@ -147,6 +161,7 @@ class Comparison:
             self.num_steps,
             self._batch_size,
             tuple(Example(row.fields) for row in unlabelled),
+            self._label_counts,
             self.kept,
         )
 
@@ -217,17 +232,20 @@ def run_comparison(
 
 
 def _cell(comparison: Comparison, clock: Clock, line: Line, seed: int) -> tuple[Cell, float]:
-    """One cell with its seconds, or the reason why there is no time for it."""
-    trials, rows, num_test = comparison.trials(line, seed), comparison.rows(line.shots, seed), len(comparison.pools.test)
-    refusal = clock.refusal(line, len(trials), rows, num_test)
-    if refusal and not comparison.is_kept(line, seed):
+    """One cell with its seconds, or the reason why it cannot run or why there is no time for it."""
+    refusal = comparison.refusal(line)  # first: a model takes its time to load once, and not in every cell
+    rows, num_test = comparison.rows(line.shots, seed), len(comparison.pools.test)
+    num_trials = line.contender.num_trials(comparison.trials(line, seed))
+    if not refusal:
+        late = clock.refusal(line, num_trials, rows, num_test)
+        refusal = late if late and not comparison.is_kept(line, seed) else ""
+    if refusal:
         return Cell(line.contender.name, line.backbone_name, line.shots, seed, reason=refusal), 0.0
-    comparison.load(line)  # which takes its time once, and not in every cell
     begun = time.perf_counter()
     cell = comparison.cell(line, seed)
     took = time.perf_counter() - begun
     if cell.was_computed:
-        clock.learn(line, took, len(trials), rows, num_test)
+        clock.learn(line, took, num_trials, rows, num_test)
     return cell, took
 
 

@@ -60,6 +60,7 @@ def make_pools(
     *,
     labels: Sequence[str],
     test_rows: int | None,
+    fields: Sequence[str],
     others: Mapping[str, Sequence[Example]] | None = None,
 ) -> Pools:
     """Sorts rows into pools.
@@ -68,27 +69,29 @@ def make_pools(
         train, validation, test: as read; the last two may be empty.
         labels: of the task.
         test_rows: how many rows are judged at most, None for all.
+        fields: those that are read; other columns, an id say, make no other text of a row.
         others: further test sets.
 
     Raises:
         DataError: a class has no row left to learn from.
     """
-    pool, remarks = list(_once(train)), []
+    pool, remarks = list(_once(_bare(train, fields))), []
     if len(pool) < len(train):
         remarks.append(f"{len(train) - len(pool)} training rows stand twice and count once")
-    judged = list(test)
+    judged = list(_bare(test, fields))
     if not judged:
         judged, pool = _split_off(pool, labels, test_rows)
         remarks.append(f"no test file: {len(judged)} rows were split off, {len(pool)} are left to learn from")
     chosen = _first(judged, test_rows, "test")
     if len(chosen) < len(judged):
         remarks.append(f"judged on {len(chosen)} of {len(judged)} test rows, the same for all")
-    texts = {digest(row) for row in chosen}
+    further = {name: _first(_bare(rows, fields), test_rows, "test") for name, rows in (others or {}).items()}
+    tests = {"test": chosen} | further
+    texts = {digest(row) for rows in tests.values() for row in rows}
     kept = [row for row in pool if digest(row) not in texts]
     if len(kept) < len(pool):
         remarks.append(f"{len(pool) - len(kept)} training rows are test texts too and were left out")
-    held = tuple(row for row in _once(validation) if digest(row) not in texts)
-    tests = {"test": chosen} | {name: _first(rows, test_rows, "test") for name, rows in (others or {}).items()}
+    held = tuple(row for row in _once(_bare(validation, fields)) if digest(row) not in texts)
     return Pools(tuple(kept), held, tests, tuple(remarks))
 
 
@@ -118,6 +121,13 @@ def rows_of_seed(pools: Pools, labels: Sequence[str], shots: int, num_validation
         train += own[:shots]
         validation += beside[:num_validation]
     return SeedRows(_ranked(train, f"{seed} order"), _ranked(validation, f"{seed} order"))
+
+
+def _bare(rows: Sequence[Example], fields: Sequence[str]) -> tuple[Example, ...]:
+    """Rows with these fields alone."""
+    return tuple(
+        Example({name: row.fields[name] for name in fields if name in row.fields}, row.label, row.where) for row in rows
+    )
 
 
 def _ranked(rows: Sequence[Example], salt: str) -> tuple[Example, ...]:

@@ -17,6 +17,7 @@ from ptune.compare.own_methods import own_method
 from ptune.data import did_you_mean
 from ptune.errors import RecipeError
 from ptune.recipe import Recipe, read_values
+from ptune.train import TrainSettings
 
 __all__ = ["CORE", "CompareSettings", "Line", "Spec", "make_spec", "name_of", "read_spec", "with_settings"]
 
@@ -36,8 +37,16 @@ CORE = (
 )
 """The core dozen: what a comparison runs when its spec names no methods."""
 
-_ROW_KEYS = ("train", "validation", "test", "shots", "hold_out", "seed", "backbone")
-"""Recipe keys that the comparison decides itself."""
+_OWN_KEYS = ("train", "validation", "test", "columns", "shots", "hold_out", "seed", "backbone", "dtype", "device", "text_start")
+"""Recipe keys that the comparison acts on itself: rows and models are there when a method gets them."""
+
+_COMPUTING_KEYS = ("checkpointing", "keep_context", "context_memory", "context_dtype")
+_LEARNING_KEYS = (
+    *(key for key in TrainSettings.model_fields if key not in _COMPUTING_KEYS),
+    *("tune", "head", "pool", "class_weights", "label_smoothing"),
+    *("learn", "folds", "pull", "r_drop", "augment", "temperature", "abstain_below", "out_of_scope"),
+)
+"""Recipe keys that say how ptune's own methods learn: a method's own count; steps and batches are the same for all."""
 
 
 class CompareSettings(BaseModel):
@@ -138,8 +147,8 @@ class Spec:
 
     @property
     def words(self) -> dict[str, Any]:
-        """The recipe's keys that contenders are given."""
-        return {key: value for key, value in self.recipe.items() if key not in _ROW_KEYS}
+        """The recipe's keys that contenders are given: how texts are read and asked."""
+        return {key: value for key, value in self.recipe.items() if key not in (*_OWN_KEYS, *_LEARNING_KEYS)}
 
     def lines(self) -> list[Line]:
         """All of them; contenders that need no model stand once for each number of shots."""
@@ -210,7 +219,7 @@ def make_spec(values: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
         what = f"a comparison is for task: classification, the recipe has task: {checked.task}"
         raise RecipeError(what, where=where, fix="`ptune train` and `ptune runs` serve the other kinds")
     recipe["template"] = str(checked.parsed_template())
-    return Spec(recipe, chosen, _contenders(chosen), name)
+    return Spec(recipe, chosen, _contenders(chosen, recipe), name)
 
 
 def with_settings(spec: Spec, **changes: Any) -> Spec:
@@ -232,12 +241,12 @@ def _settings(values: Mapping[str, Any], where: str) -> CompareSettings:
         raise RecipeError(f"{message} (got {first['input']!r})", where=f"{where}, compare.{key}") from None
 
 
-def _contenders(settings: CompareSettings) -> tuple[Contender, ...]:
+def _contenders(settings: CompareSettings, recipe: Mapping[str, Any]) -> tuple[Contender, ...]:
     given = settings.methods if isinstance(settings.methods, list | tuple) else [settings.methods]
     chosen: dict[str, Contender] = {}
     for one in given:
         if isinstance(one, Mapping):
-            chosen |= {str(name): _defined(str(name), changes) for name, changes in one.items()}
+            chosen |= {str(name): _defined(str(name), changes, recipe) for name, changes in one.items()}
         elif one in ("core", "all"):
             chosen |= {name: Registry.get(name) for name in (CORE if one == "core" else Registry.contenders)}
         else:
@@ -251,16 +260,19 @@ def _contenders(settings: CompareSettings) -> tuple[Contender, ...]:
     return tuple(chosen.values())
 
 
-def _defined(name: str, changes: Any) -> Contender:
+def _defined(name: str, changes: Any, recipe: Mapping[str, Any]) -> Contender:
     if name in Registry.contenders:
         raise RecipeError(f"{name!r} is a method's own name", where="compare.methods", fix="choose another name")
     if not isinstance(changes, Mapping):
         raise RecipeError(f"{name!r} has no recipe keys", where="compare.methods", fix="write {my name: {method: p-tuning}}")
+    if "batch_size" in changes:
+        fix = "set it in the recipe itself"
+        raise RecipeError("all methods have the same batch_size", where=f"compare.methods.{name}", fix=fix)
     for key in changes:
-        if key not in Recipe.model_fields or key in _ROW_KEYS:
+        if key not in Recipe.model_fields or key in _OWN_KEYS:
             fix = did_you_mean(str(key), Recipe.model_fields, "see docs/recipe.md")
             raise RecipeError(f"{key!r} is no recipe key that a method can change", where=f"compare.methods.{name}", fix=fix)
-    return own_method(name, changes)
+    return own_method(name, changes, recipe)
 
 
 def _beside(value: Any, folder: Path) -> Any:

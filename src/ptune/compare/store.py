@@ -1,9 +1,9 @@
 """What a comparison has computed, on disk: one file for each fit and for its predictions, under a key of their content.
 
-A fit's key is a hash of everything that decides it: the contender and its settings, the recipe keys it reads, the model's
-fingerprint, training and validation rows, the seed. Predictions are kept text by text, so that a test text that changed is the
-only one that is asked again. Small tasks are kept as bundles, from which further texts are answered without learning anew.
-Files are written beside and swapped in: a killed run leaves whole files or none.
+A fit's key is a hash of everything that decides it: the contender and its settings, the recipe keys and files it reads, the
+model's fingerprint, training and validation rows, the seed, ptune's version. Predictions are kept text by text, so that a test
+text that changed is the only one that is asked again. Small tasks are kept as bundles, from which further texts are answered
+without learning anew. Files are written beside and swapped in: a killed run leaves whole files or none.
 """
 
 import hashlib
@@ -16,13 +16,31 @@ from typing import Any
 from ptune.errors import TrainError
 from ptune.train import replace
 
-__all__ = ["Fit", "Store", "key_of"]
+__all__ = ["Fit", "Store", "files_of", "key_of"]
+
+_NAMED_FILES = (("method", "init_bundle"), ("calibration", "texts"))
+"""Keys of a recipe that name what a method reads beside its rows and its model."""
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
     """A hash of plain values."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def files_of(words: Mapping[str, Any]) -> list[str]:
+    """Hashes of the contents of files and folders that a recipe's words name: a bundle to start from, texts to calibrate by."""
+    values = [(words.get(key), inner) for key, inner in _NAMED_FILES]
+    named = [value.get(inner) if isinstance(value, Mapping) else getattr(value, inner, None) for value, inner in values]
+    return [_content(Path(one).expanduser()) for one in named if isinstance(one, str | Path)]
+
+
+def _content(path: Path) -> str:
+    digest = hashlib.sha256()
+    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if one.is_file():
+            digest.update(str(one.relative_to(path)).encode() + one.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -32,7 +50,7 @@ class Fit:
     Args:
         settings: which.
         accuracy, loss: on the validation rows.
-        train_seconds: wall time of learning, looks at validation included.
+        train_seconds: wall time of learning, looks at validation included; of one that failed, until then.
         memory_mb: by how much the process grew while learning, and the model's own weights.
         num_trained, num_bytes: parameters that learned; what a task stores.
         curve: looks at validation.

@@ -17,6 +17,7 @@ from ptune.compare.calibration import calibration_error, reliability
 from ptune.compare.cells import Cell
 from ptune.compare.results import Row, Summary, TextRow
 from ptune.compare.run import Outcome
+from ptune.compare.samples import digest
 from ptune.compare.statistics import Difference, Estimate, compare, estimate
 from ptune.data import Example, fingerprint
 from ptune.objective import report
@@ -48,7 +49,7 @@ def summarise(outcome: Outcome) -> Summary:
         _texts(rows, groups, outcome),
         _data(outcome),
         outcome.pools.remarks,
-        sum(_seconds(cell, len(outcome.pools.test)) for cell in outcome.cells),
+        _seconds(outcome),
         _machine(),
     )
 
@@ -194,10 +195,10 @@ def _data(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _seconds(cell: Cell, num_rows: int) -> float:
-    if cell.fit is None:
-        return 0.0
-    return cell.fit.train_seconds + (cell.predict_seconds or 0.0) * num_rows / 1000
+def _seconds(outcome: Outcome) -> float:
+    """Of all trials, and of answering each text of all test sets once."""
+    num_texts = len({digest(row) for rows in outcome.pools.tests.values() for row in rows})
+    return sum(cell.learn_seconds + (cell.predict_seconds or 0.0) * num_texts / 1000 for cell in outcome.cells)
 
 
 def _machine() -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Clock:
         wanted = self.estimate(line, num_trials, rows, num_test)
         if wanted <= left:
             return ""
-        return f"no time left in the budget: about {wanted:.0f} s wanted, {max(0.0, left):.0f} s left"
+        return "no time left in the budget" + (f": about {wanted:.0f} s wanted, {max(0.0, left):.0f} s left" if wanted else "")
 
     def estimate(self, line: Line, num_trials: int, rows: SeedRows, num_test: int) -> float:
         """Seconds of a cell, 0 where nothing is known yet."""

@@ -63,6 +63,7 @@ class FineTuning(Contender):
     paradigm: Paradigm = "fine-tuning"
     needs: Needs = "backbone"
     package = "transformers"
+    copies_model = True
 
     def __init__(self, name: str, title: str, *, all_weights: bool, rate: float) -> None:
         self.name, self.title, self._all_weights, self._rate = name, title, all_weights, rate

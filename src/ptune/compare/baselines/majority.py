@@ -1,6 +1,6 @@
-"""`majority`: the commonest label of the training rows for every text; what a method must beat to have learned anything.
+"""`majority`: the commonest label for every text; what a method must beat to have learned anything.
 
-With equal shots of each class it is the first label. Its probabilities are the shares of the labels.
+The shots are as many of each class, so the labels of all of the training file are counted. Its probabilities are their shares.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,7 @@ class Majority(Contender):
     name = "majority"
     title = "majority label"
     paradigm: Paradigm = "no learning"
+    uses_label_counts = True
 
     def trials(self, count: int) -> list[dict[str, Any]]:
         """Nothing to choose."""
@@ -37,8 +38,8 @@ class Majority(Contender):
     def fit(
         self, setup: Setup, train: Sequence[Example], validation: Sequence[Example], *, seed: int, settings: Mapping[str, Any]
     ) -> Fitted:
-        """Counts."""
-        counts = np.bincount(setup.classes(train), minlength=len(setup.labels))
+        """Counts; the rows to learn from where no others are known."""
+        counts = np.array(setup.label_counts or np.bincount(setup.classes(train), minlength=len(setup.labels)))
         return _Shares(num_bytes=8 * len(counts), shares=counts / counts.sum())
 
 

@@ -72,12 +72,13 @@ class PeftMethod(Contender):
         build: (peft, task type, backbone) -> its config.
         rate: backbone -> default learning rate.
         num_room: positions that its tokens take up.
-        num_in_front: by how much they shift the text's places in the output.
+        num_in_front: those of them that stand in the row itself and shift the text's places in the output.
         paradigm: LoRA tunes weights, the others prompt.
     """
 
     needs: Needs = "backbone"
     package = "peft"
+    copies_model = True
     load_per_step = 2.5
 
     def __init__(
@@ -111,7 +112,8 @@ class PeftMethod(Contender):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
-            if why_no_wording(setup, self._num_room):
+            room = (self._num_room, self._num_in_front)
+            if why_no_wording(setup, *room):
                 model = plain_classifier(backbone, len(setup.labels), seed)
                 tuned = TunedClassifier(setup=setup, model=peft.get_peft_model(model, self._build(peft, "SEQ_CLS", backbone)))
                 train_classifier(tuned, train, validation, seed=seed, rate=rate)
@@ -122,7 +124,7 @@ class PeftMethod(Contender):
             self._start(model, backbone, seed)
             fitted = _Peft(
                 setup=setup,
-                wording=wording_of(setup, self._num_room),
+                wording=wording_of(setup, *room),
                 model=model,
                 num_in_front=self._num_in_front,
                 facts=facts | {"readout": "label words"},

@@ -51,6 +51,7 @@ class SetFit(Contender):
     paradigm: Paradigm = "fine-tuning"
     needs: Needs = "backbone"
     package = "setfit"
+    copies_model = True
     load_per_step = 12.0  # two texts a pair, 16 pairs a step in place of 8 texts
 
     def trials(self, count: int) -> list[dict[str, Any]]:

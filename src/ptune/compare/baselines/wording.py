@@ -70,12 +70,13 @@ class Wording:
         return torch.stack([words[:, classes == number].mean(1) for number in range(max(self.label) + 1)], 1)
 
 
-def wording_of(setup: Setup, num_room: int = 0) -> Wording:
+def wording_of(setup: Setup, num_room: int = 0, num_in_row: int = 0) -> Wording:
     """The recipe's words for a rival.
 
     Args:
         setup: with a backbone that has a language head.
-        num_room: tokens to leave free for learned ones.
+        num_room: positions of the model to leave free for learned tokens.
+        num_in_row: those of them that count among the row's own tokens; learned keys and values do not.
 
     Raises:
         PtuneError: no label words, no language head, or words that a first token does not tell apart.
@@ -87,7 +88,7 @@ def wording_of(setup: Setup, num_room: int = 0) -> Wording:
     hard = {"template": template, "method": "hard", "backbone": backbone, "train": []}
     recipe = Recipe.of({**setup.recipe, **hard}, where="compare")
     positions = backbone.spec.max_positions
-    length = min(recipe.max_length or 256, (positions or 10**9)) - num_room
+    length = min((recipe.max_length or 256) - num_in_row, (positions or 10**9) - num_room)
     model = PromptModel.build(
         backbone=backbone, template=template, labels=recipe.verbalizer(), method="hard", max_length=max(4, length)
     )
@@ -101,10 +102,10 @@ def wording_of(setup: Setup, num_room: int = 0) -> Wording:
     return Wording(model, torch.tensor(columns), tuple(model.answers.label))
 
 
-def why_no_wording(setup: Setup, num_room: int = 0) -> str:
+def why_no_wording(setup: Setup, num_room: int = 0, num_in_row: int = 0) -> str:
     """Why `wording_of` would refuse; empty where it does not."""
     try:
-        wording_of(setup, num_room)
+        wording_of(setup, num_room, num_in_row)
     except PtuneError as error:
         return str(error)
     return ""

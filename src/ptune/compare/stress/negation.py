@@ -11,8 +11,12 @@ from ptune.compare.stress.perturbation import Perturbations
 
 __all__ = ["negated", "negated_in_chinese"]
 
-_ALREADY = re.compile(r"\b(is|are|was|were|do|does|did|has|have|had|will|would|can|could|should)(?:n't| not)\b", re.IGNORECASE)
-_PLAIN = re.compile(r"\b(is|are|was|were|will|would|can|could|should)\b(?! not)", re.IGNORECASE)
+_ALREADY = re.compile(
+    r"\b(is|are|was|were|do|does|did|has|have|had|will|would|can|could|should|ca|wo) ?(?:n['’]t|not)\b", re.IGNORECASE
+)
+_WHOLE = {"ca": "can", "wo": "will"}
+"""What is left of can't (in some corpora ca n't) and won't."""
+_PLAIN = re.compile(r"\b(is|are|was|were|will|would|can|could|should)\b(?!['’])", re.IGNORECASE)
 _CHINESE_ALREADY = re.compile(r"(不|没有|没)(?=[好错行满值得喜欢推荐方便舒服干净快])")
 _CHINESE_PLAIN = re.compile(r"(很|非常|特别|挺|真)(?=[一-鿿])|(?<![不没])(值得|喜欢|推荐|满意|好用|好吃|好看)")
 
@@ -20,11 +24,18 @@ _CHINESE_PLAIN = re.compile(r"(很|非常|特别|挺|真)(?=[一-鿿])|(?<![不�
 def negated(text: str, draw: random.Random) -> str:
     """`is` becomes `is not` and the reverse, once."""
     if match := _ALREADY.search(text):
-        verb = "can" if match[0].lower() == "can't" else match[1]
-        return text[: match.start()] + verb + text[match.end() :]
+        return text[: match.start()] + _whole(match[1]) + text[match.end() :]
     if match := _PLAIN.search(text):
         return text[: match.end()] + (" NOT" if match[0].isupper() and len(match[0]) > 1 else " not") + text[match.end() :]
     return text
+
+
+def _whole(verb: str) -> str:
+    """`ca` is `can`, `wo` is `will`, others are as they stand."""
+    whole = _WHOLE.get(verb.lower())
+    if whole is None:
+        return verb
+    return whole.upper() if verb.isupper() else whole.capitalize() if verb[0].isupper() else whole
 
 
 def negated_in_chinese(text: str, draw: random.Random) -> str:
