@@ -38,6 +38,8 @@ PARTS = ("unloaded", "spread", "mixed", "overload", "after", "bad")
 WINDOWS = 4
 SHORT = {"seconds": 6.0, "connections": 8, "bad": 300, "share": 0.2}
 SAMPLE = 40
+WRITTEN_SAMPLE = 10
+"""Answers of one round that are compared; of texts that are written, which take a second each, fewer."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,14 @@ def main() -> None:
         with Served(folder, options) as served:
             run = Run(served.url, served.pid, names, options, [])
             figures = asyncio.run(measure(run))
+        write(options, names, figures, started)  # comparing takes long: what was measured is safe
         figures["differences"] = compare(run.kept, folder, backbone)
+    write(options, names, figures, started)
+    print(json.dumps(figures, indent=1))
+
+
+def write(options: argparse.Namespace, names: dict[str, list[str]], figures: dict[str, Any], started: float) -> None:
+    """The JSON."""
     content = {
         "command": " ".join(["python bench/serve_load.py", *sys.argv[1:]]),
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
@@ -128,7 +137,6 @@ def main() -> None:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(figures, indent=1))
 
 
 class Served:
@@ -351,8 +359,10 @@ async def bad(run: Run) -> dict[str, Any]:
 def keep(run: Run, done: Sequence[tuple[Job, Answer]]) -> None:
     """Some answers of each kind, to be compared afterwards."""
     chance = random.Random(len(run.kept))
+    num_written = 0
     for job, answer in chance.sample(list(done), min(SAMPLE, len(done))):
-        if answer.status == 200:
+        num_written += job.kind == "generation"
+        if answer.status == 200 and (job.kind != "generation" or num_written <= WRITTEN_SAMPLE):
             run.kept.append((job, answer.json["predictions"][0]))
 
 
