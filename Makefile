@@ -30,8 +30,8 @@ demo-zh: install
 # Two tasks on one model: trained once, then served until Ctrl-C.
 serve-demo: install
 	$(BIN)/ptune models pull smollm2-135m-q4
-	test -d runs/serve-demo/reviews/bundle || $(BIN)/ptune train examples/reviews_en.yaml --out runs/serve-demo/reviews
-	test -d runs/serve-demo/support/bundle || $(BIN)/ptune train examples/support_en.yaml --out runs/serve-demo/support
+	test -d runs/serve-demo/reviews/bundle || { rm -rf runs/serve-demo/reviews && $(BIN)/ptune train examples/reviews_en.yaml --out runs/serve-demo/reviews; }
+	test -d runs/serve-demo/support/bundle || { rm -rf runs/serve-demo/support && $(BIN)/ptune train examples/support_en.yaml --out runs/serve-demo/support; }
 	@cat examples/serve_demo.sh
 	$(BIN)/ptune serve runs/serve-demo
 

@@ -1,12 +1,16 @@
 """Conversations as rows: which tokens are learned, where learned tokens stand, and what goes when there are too many."""
 
+import random
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from chat_tokens import chat_tokens
+from chat_tokens import TEMPLATES, chat_tokens
 
 from ptune.errors import DataError, TemplateError
-from ptune.inputs import Chat, Conversations, Message
+from ptune.inputs import Chat, Conversations, Encoded, Message
+from ptune.inputs.chat import _Border, _Text
 
 SYSTEM: Message = {"role": "system", "content": "It was good ."}
 TALK: list[Message] = [
@@ -124,3 +128,94 @@ def test_what_cannot_be_asked_is_refused() -> None:
             _rows().asked(messages)
     with pytest.raises(TemplateError, match=r"do not fit into 20 positions beside a reply of 15"):
         _rows(max_length=20, max_reply=15).asked(TALK[:1])
+
+
+class RenderedAnew(Chat):
+    """The plain way: the conversation in front of each reply is rendered to see how the reply is opened."""
+
+    def _pieces(self, text: str, messages: Sequence[Message]) -> list[Any]:
+        pieces: list[Any] = []
+        parts = re.split("\ue0f0(\\d+)\ue0f1", text)
+        before = parts[0]
+        for number, behind in zip(map(int, parts[1::2]), parts[2::2], strict=True):
+            content = messages[number]["content"].strip()
+            if messages[number]["role"] != "assistant":
+                pieces += [*self._split(before), _Text(content, number)]
+                before = behind
+                continue
+            opening = self._opening(messages, number, before)
+            pieces += [*self._split(opening), _Border(), _Text(before[len(opening) :] + content, number)]
+            white = behind[: len(behind) - len(behind.lstrip())]
+            marks = sorted((mark for mark in self._tokens.special_ids if behind.lstrip().startswith(mark)), key=len)
+            if marks:
+                pieces += [_Text(white, number)] if white else []
+                pieces += [self._tokens.special_ids[marks[-1]]]
+                behind = behind.lstrip()[len(marks[-1]) :]
+            else:
+                pieces.append(self.end_id)
+            pieces.append(_Border())
+            before = behind
+        return [*pieces, *self._split(before)]
+
+
+def _one_by_one(rows: Conversations, messages: list[Message]) -> Encoded:
+    """The plain way: one exchange less until it fits, then one token less until it fits."""
+    text = longest = rows.chat.tokens_of(messages)
+    room = rows.max_length - rows.max_reply - len(rows.front) - len(rows.behind)
+    while len(text) > room:
+        first = 1 if messages[0]["role"] == "system" else 0
+        replied = next((at for at in range(first, len(messages)) if messages[at]["role"] == "assistant"), len(messages))
+        again = next((at for at in range(replied, len(messages)) if messages[at]["role"] == "user"), None)
+        if again is None:
+            break
+        messages = [*messages[:first], *messages[again:]]
+        text = rows.chat.tokens_of(messages)
+    ids, owner = list(text.ids), list(text.owner)
+    while len(ids) > room:
+        counts = {number: owner.count(number) for number in sorted(set(owner)) if number >= 0}
+        if not counts:
+            raise TemplateError(f"{len(ids)} of the chat template do not fit")
+        most = max(counts, key=lambda number: counts[number])
+        at = len(owner) - 1 - owner[::-1].index(most)
+        del ids[at], owner[at]
+    return rows._encoded(ids, owner, len(longest) - len(ids))
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_what_is_left_of_a_long_conversation_is_what_taking_it_off_piece_by_piece_leaves(name: str) -> None:
+    chance, tokens = random.Random(name), chat_tokens(name)
+    texts = ["What a day !", "good", "The film was great , a good story", "这部电影很好", "bad . " * 9]
+    outcomes = set()
+    for _ in range(60):
+        turns = [chance.choice(texts) for _ in range(2 * chance.randint(0, 8) + 1)]
+        talk: list[Message] = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
+        if name == "chatml" and chance.random() < 0.3:  # the only one that takes users who go on
+            talk += [{"role": "user", "content": chance.choice(texts)} for _ in range(3)]
+        talk = [SYSTEM, *talk] if chance.random() < 0.5 else talk
+        front, max_length = chance.choice([(), (0, 1)]), chance.choice([20, 40, 60, 100, 200])
+        rows = Conversations(RenderedAnew(tokens), tokens, front=front, max_length=max_length, max_reply=8)
+        try:
+            expected = _one_by_one(rows, talk)
+        except TemplateError:
+            outcomes.add("refused")
+            with pytest.raises(TemplateError, match="do not fit"):
+                rows.asked(talk)
+            continue
+        assert rows.asked(talk).encoded == expected
+        outcomes.add("cut" if expected.num_cut else "whole")
+    assert outcomes >= {"cut", "whole"}
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_the_work_for_a_long_conversation_grows_with_its_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, counts = _rows(name, max_length=80, max_reply=10), list[int]()
+    own = Chat._render
+    monkeypatch.setattr(Chat, "_render", lambda self, some, **words: counts.append(len(some)) or own(self, some, **words))
+
+    def num_rendered(num: int) -> int:
+        counts.clear()
+        rows.asked([*TALK * num, TALK[0]])
+        return sum(counts)
+
+    assert num_rendered(80) <= 4 * len(TALK) * 80
+    assert num_rendered(160) <= 4 * len(TALK) * 160

@@ -19,12 +19,25 @@ import torch
 import uvicorn
 
 import ptune
+from ptune.model import DialogueModel, GenerationModel
 from ptune.serve import ServeSettings, build_app
 from ptune.serve.server import Server
 from ptune.task import Task
 from tiny import tiny_backbone
 
-__all__ = ["TEXTS", "Live", "live", "own_process", "run", "running", "save_task", "task_of", "until"]
+__all__ = [
+    "TEXTS",
+    "Live",
+    "live",
+    "own_process",
+    "run",
+    "running",
+    "save_task",
+    "speaker",
+    "task_of",
+    "until",
+    "writer",
+]
 
 TEXTS = ["The film was great", "bad", "这部电影很好，我很喜欢。", "Rather mediocre acting", "What a day !"]
 WORDS: Mapping[str, Any] = {"yes": "great", "no": "bad"}
@@ -43,6 +56,26 @@ def task_of(seed: int = 0, *, template: str = "{soft:3} {text} It was{mask}", la
 def save_task(root: Path, name: str, seed: int = 0, **settings: Any) -> Task:
     """Such a task as a bundle in the server's folder."""
     task = task_of(seed, **settings)
+    task.save(root / name)
+    return task
+
+
+def writer(root: Path, name: str, seed: int = 0, *, kind: str = "llama", method: Any = "p-tuning", **settings: Any) -> Task:
+    """A task that writes, as a bundle; how much it writes depends on the seed."""
+    template = "{soft:3} {text}{mask}" if method == "p-tuning" else "{text}{mask}"
+    words = {"max_new_tokens": 8 + seed % 5, **settings}
+    model = GenerationModel.build(backbone=tiny_backbone(kind), template=template, method=method, seed=seed, **words)
+    task = Task(model.requires_grad_(False))
+    task.save(root / name)
+    return task
+
+
+def speaker(root: Path, name: str) -> Task:
+    """A task that talks."""
+    model = DialogueModel.build(
+        backbone=tiny_backbone("llama"), template="{soft:2}{messages}{mask}", chat_template="plain", max_new_tokens=8
+    )
+    task = Task(model.requires_grad_(False))
     task.save(root / name)
     return task
 

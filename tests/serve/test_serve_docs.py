@@ -131,3 +131,71 @@ def test_files_for_running_it_name_real_options() -> None:
     words += re.findall(r"(--[a-z-]+)", next(line for line in unit.splitlines() if line.startswith("ExecStart=")))
     assert words and set(words) <= known
     assert "USER ptune" in docker and "NoNewPrivileges=yes" in unit
+
+
+def test_how_long_the_client_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a date too, never longer than its timeout in all; and it asks once, however few tries it is told."""
+    from datetime import UTC, datetime, timedelta
+    from email.utils import format_datetime
+
+    import httpx2
+
+    now, waits, asked = [100.0], list[float](), list[str]()
+    monkeypatch.setattr("ptune.serve.client.time.monotonic", lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    def waits_of(retry_after: str | None, **settings: Any) -> list[float]:
+        waits.clear()
+        asked.clear()
+        headers = {} if retry_after is None else {"retry-after": retry_after}
+        with Client("http://server", **settings) as client:
+            busy = httpx2.Response(429, headers=headers, json={"error": {"message": "full"}})
+            monkeypatch.setattr(client._http, "request", lambda *words, **_: asked.append(words[1]) or busy)
+            with pytest.raises(ServeError, match="full"):
+                client.tasks()
+        return list(waits)
+
+    monkeypatch.setattr("ptune.serve.client.time.sleep", sleep)
+    assert waits_of("20", timeout=50.0) == [20.0, 20.0] and len(asked) == 3
+    assert waits_of("51", timeout=50.0) == [] and waits_of("9" * 400) == []
+    assert waits_of(None, tries=0) == [] and len(asked) == 1
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert waits_of(date, tries=2) == [pytest.approx(30.0, abs=2.0)]
+    past = format_datetime(datetime.now(UTC) - timedelta(seconds=30), usegmt=True)
+    assert waits_of(past, tries=2) == [0.0]
+    for odd in ("", "soon", "-1", "1.5", "Wed, 21 Oct 2015 07:28:00 -0000", "²"):
+        assert waits_of(odd.encode("ascii", "ignore").decode(), tries=2) == [1.0], odd
+
+
+def test_the_files_for_running_it_make_what_they_name() -> None:
+    unit = (ROOT / "deploy" / "ptune-serve.service").read_text(encoding="utf-8")
+    start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+    keys = re.findall(r"/etc/ptune/\S+", start)
+    assert keys and all(f"serve-key {path} " in unit for path in keys)
+    assert re.search(r"install -d .*/srv/ptune/bundles", unit) and re.search(r"install -d .*/etc/ptune$", unit, re.MULTILINE)
+    docker = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    user = re.search(r"--uid (\d+)", docker)
+    assert user is not None and f"chown {user[1]} keys.txt" in docker
+    for text, pattern in ((docker, r"--stop-timeout (\d+)"), (unit, r"TimeoutStopSec=(\d+)")):
+        seconds = re.search(pattern, text)
+        assert seconds is not None and int(seconds[1]) > 30
+
+
+def test_the_demo_trains_again_what_was_broken_off(tmp_path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    lines = [line.strip() for line in makefile if line.startswith("\ttest -d runs/serve-demo")]
+    stub = tmp_path / "ptune"
+    stub.write_text('#!/bin/sh\ntest ! -e "$4" && mkdir -p "$4/bundle"\n')  # as `ptune train FILE --out DIR`
+    stub.chmod(0o755)
+    for name in ("reviews", "support"):
+        (tmp_path / "runs" / "serve-demo" / name).mkdir(parents=True)
+        (tmp_path / "runs" / "serve-demo" / name / "run.json").write_text("{}")
+    for _ in range(2):  # trained at the first time, left alone at the second
+        for line in lines:
+            subprocess.run(["sh", "-c", line.replace("$(BIN)/ptune", str(stub))], cwd=tmp_path, check=True)
+    assert len(lines) == 2 and all(
+        (tmp_path / "runs" / "serve-demo" / name / "bundle").is_dir() for name in ("reviews", "support")
+    )

@@ -219,10 +219,22 @@ def test_the_backbone_is_the_one_that_the_bundles_name(tmp_path: Path, model: Pa
         backbone=backbone, template="{text}{soft:2} It was{mask}", labels={"yes": "great", "no": "bad"}, method="p-tuning"
     )
     Task(built.requires_grad_(False)).save(tmp_path / "in" / "one")
-    from ptune.serve import ServeSettings
-    from ptune.serve.run import _backbone_of_bundles
+    from ptune.serve.run import _backbone_of, _places
 
-    assert _backbone_of_bundles(ServeSettings(tmp_path / "in")) == str(model.resolve())
+    assert _backbone_of(_places(tmp_path / "in"), tmp_path / "in") == str(model.resolve())
+
+
+def test_a_folder_that_cannot_be_read_is_said_before_a_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptune.serve import ServeError, ServeSettings
+    from ptune.serve import run as running_it
+
+    def refuse(*_: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("ptune.serve.folder.os.scandir", refuse)
+    monkeypatch.setattr(running_it, "load_backbone", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(ServeError, match="cannot be read: permission denied"):
+        running_it.serve(ServeSettings(tmp_path, backbone="smollm2-135m-q4", port=0))
 
 
 def test_serve_key_prints_a_key_once(tmp_path: Path) -> None:

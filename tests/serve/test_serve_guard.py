@@ -1,4 +1,4 @@
-"""In front of the routes: keys, sizes, ids, hosts, logs without texts, admin routes, figures, and a stop that finishes."""
+"""In front of the routes: keys, sizes, ids, hosts, logs without texts, admin routes, figures."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from ptune.errors import PtuneError
+from ptune.errors import PtuneError, notice
 from ptune.serve import Limits, ServeError, ServeSettings, add_key
 from ptune.serve.keys import Keys, read_keys
 from ptune.serve.logs import log
@@ -57,6 +57,20 @@ def test_key_files_that_are_none_do_not_show_what_stands_in_them(tmp_path: Path,
     with pytest.raises(ServeError, match="ptune serve-key") as refused:
         read_keys(path)
     assert "secret" not in str(refused.value)
+
+
+def test_key_files_that_cannot_be_read_are_told_why_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ptune.serve import run as running_it
+
+    monkeypatch.setattr(running_it, "load_backbone", lambda *_, **__: pytest.fail("the model was loaded"))
+    for settings in ({"api_key_file": tmp_path / "none"}, {"admin_key_file": tmp_path / "none"}):
+        with pytest.raises(ServeError, match="no such file"):
+            running_it.serve(ServeSettings(tmp_path, backbone="smollm2-135m-q4", port=0, **settings))  # type: ignore[arg-type]
+    (tmp_path / "odd").write_bytes(b"\xff")
+    with pytest.raises(ServeError, match="no text"):
+        read_keys(tmp_path / "odd")
 
 
 def test_who_may_ask(tmp_path: Path) -> None:
@@ -243,19 +257,22 @@ def test_a_log_line_is_json_and_has_one_line(capsys: pytest.CaptureFixture[str])
 
     from ptune.serve.logs import set_up_logs
 
-    loggers = [logging.getLogger(name) for name in ("ptune.serve", "uvicorn", "uvicorn.error")]
+    loggers = [logging.getLogger(name) for name in ("ptune", "ptune.serve", "uvicorn", "uvicorn.error")]
     before = [(one.handlers, one.propagate, one.level) for one in loggers]
     try:
         set_up_logs()
         log("start", backbone="a\nb")
         logging.getLogger("uvicorn.error").error("odd")
+        for _ in range(2):
+            notice("worth knowing")
     finally:
         for one, (handlers, propagate, level) in zip(loggers, before, strict=True):
             one.handlers, one.propagate = handlers, propagate
             one.setLevel(level)
-    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    first, second, *noted = map(json.loads, capsys.readouterr().err.splitlines())
     assert first["event"] == "start" and first["backbone"] == "a\nb" and first["level"] == "info"
     assert second["event"] == "uvicorn.error" and second["message"] == "odd"
+    assert [(one["level"], one["message"]) for one in noted] == [("warning", "worth knowing")] * 2
 
 
 def test_figures(tmp_path: Path) -> None:
@@ -313,25 +330,6 @@ def test_a_client_that_leaves_takes_its_texts_out_of_the_queue(tmp_path: Path) -
             with pytest.raises(asyncio.CancelledError):
                 await asking
             await until(lambda: len(server.queue) == 0)
-
-    run(work)
-
-
-def test_what_was_taken_on_is_finished_when_the_server_stops(tmp_path: Path) -> None:
-    task = save_task(tmp_path, "reviews")
-
-    async def work() -> None:
-        async with running(tmp_path, tokens_per_step=8) as (client, server):
-            import time
-
-            server.worker.call(lambda: time.sleep(0.2))
-            asking = [asyncio.create_task(client.post(PREDICT, json={"input": text})) for text in TEXTS]
-            await until(lambda: len(server.queue) == len(TEXTS))
-            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
-            for text, answer in zip(TEXTS, await asyncio.gather(*asking), strict=True):
-                assert answer.json()["predictions"][0]["label"] == task.predict([text])[0].label
-            await stopping
-            assert (await client.get("/health/ready")).status_code == 503
 
     run(work)
 

@@ -103,7 +103,24 @@ def test_a_fault_of_one_text_is_its_own_and_says_nothing_of_the_inside(
             assert "secret" not in answers[1].text and "RuntimeError" not in answers[1].text
 
     run(work)
-    assert "secret place" in caplog.text
+    faults = [record for record in caplog.records if getattr(record, "event", "") == "text_failed"]
+    assert len(faults) == 1 and faults[0].levelname == "ERROR"
+    assert faults[0].facts == {"error": "RuntimeError: secret place /root/x"}  # type: ignore[attr-defined]
+
+
+def test_a_task_that_abstains_by_itself_completes_with_its_word_for_that(tmp_path: Path) -> None:
+    task = save_task(tmp_path, "reviews")
+    task.model.abstain_below = 1.0  # type: ignore[assignment]
+    task.save(tmp_path / "reviews")
+    assert task.predict(["bad"])[0].label == "unknown"
+
+    async def work() -> None:
+        async with running(tmp_path) as (client, _):
+            for stream in (False, True):
+                done = await client.post("/v1/completions", json={"model": "reviews", "prompt": "bad", "stream": stream})
+                assert done.status_code == 200 and '"unknown"' in done.text
+
+    run(work)
 
 
 def test_abstentions(tmp_path: Path) -> None:

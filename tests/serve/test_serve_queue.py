@@ -174,3 +174,30 @@ def test_the_pace_is_from_end_to_end_whatever_else_ran_in_between(monkeypatch: p
     now[0] = 200.0
     pace.note(1, 199.0)  # there was nothing to do in between
     assert pace.seconds_per_text == pytest.approx(1.0 - 0.8**4 * 0.5)
+
+
+def test_what_finds_a_free_place_waits_for_nothing() -> None:
+    queue = queue_of(max_wait=1.0)
+    queue.pace.seconds_per_text, queue.free_places = 5.0, 4
+    queue.put(ticket("a", 4))
+    queue.put(ticket("b", 1))
+    with pytest.raises(Refusal) as refused:
+        queue.put(ticket("c", 1))
+    assert refused.value.headers["retry-after"] == "5"  # for the one that has no place
+    queue.free_places = 5
+    queue.put(ticket("c", 1))
+
+
+def test_a_task_keeps_its_turn_when_a_ticket_is_withdrawn() -> None:
+    queue = queue_of()
+    done, gone = ticket("a", 1), ticket("a", 1, first=1)
+    for one in (done, gone, ticket("a", 1, first=2), ticket("b", 1), ticket("c", 1)):
+        queue.put(one)
+    taken = queue.take()
+    assert taken is not None and taken.ticket is done
+    queue.put_back(taken)
+    queue.take()
+    queue.put(ticket("d", 1))  # the turn is b's, then c's, a's, d's
+    queue.withdraw(done)  # nothing of it waits any more
+    queue.withdraw(gone)
+    assert drain(queue) == ["b0", "c0", "a2", "d0"]

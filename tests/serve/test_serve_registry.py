@@ -279,3 +279,82 @@ def test_texts_that_start_with_another_token_share_the_weights(tmp_path: Path) -
             assert held.model.backbone is not server.backbone and held.model.backbone.model is server.backbone.model
 
     run(work)
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_forgets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import os
+
+    from ptune.serve.refusals import Refusal
+
+    save_task(tmp_path, "one")
+    own, is_over = os.scandir, True
+
+    def scandir(path: Any) -> Any:
+        if not is_over and path == tmp_path.resolve():
+            raise OSError(24, "Too many open files")
+        return own(path)
+
+    monkeypatch.setattr("ptune.serve.folder.os.scandir", scandir)
+
+    def num_failed() -> int:
+        return sum(getattr(record, "event", "") == "scan_failed" for record in caplog.records)
+
+    async def work() -> None:
+        nonlocal is_over
+        async with running(tmp_path) as (client, server):
+            is_over = False
+            await until(lambda: num_failed() > 5)  # a folder that is gone is forgotten after two looks
+            await label(client, "one")
+            with pytest.raises(Refusal, match="cannot be read"):
+                await server.registry.reload()
+            server.registry.unload("one")
+            await label(client, "one")
+            is_over = True
+            await server.registry.reload()
+            assert server.registry.entry("one").state == "resident"
+
+    run(work)
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "by reload"])
+@pytest.mark.parametrize(
+    ("place", "error", "reason"),
+    [
+        ("ptune.serve.vetting._read", PermissionError(13, "Permission denied"), "it cannot be read (permission denied)"),
+        ("ptune.serve.engine.Engine.build", MemoryError(), "it cannot be put on the backbone (MemoryError)"),
+    ],
+)
+def test_a_bundle_that_was_refused_for_no_fault_of_its_own_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception, reason: str, is_told: bool
+) -> None:
+    save_task(tmp_path, "one")
+
+    async def work() -> None:
+        with monkeypatch.context() as patch:
+
+            def fails(*_: Any) -> Any:
+                raise error
+
+            patch.setattr(place, fails)
+            async with running(tmp_path, scan_seconds=0.1 if not is_told else 60.0) as (client, server):
+
+                async def listed() -> Any:
+                    if is_told:
+                        await server.registry.reload()
+                    return await state(client, "one")
+
+                async def is_refused() -> bool:
+                    return (await listed())["state"] == "refused"
+
+                async def is_served() -> bool:
+                    return (await listed())["state"] == "resident"
+
+                await until(is_refused)
+                assert (await state(client, "one"))["reason"] == reason
+                patch.undo()
+                await until(is_served)
+                await label(client, "one")
+
+    run(work)

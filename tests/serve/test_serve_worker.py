@@ -75,7 +75,8 @@ def test_a_step_that_fails_refuses_as_a_fault_and_the_end_as_not_ready(caplog: p
     assert waits(lambda: bool(work.refusals))
     assert worker.stop(5)
     assert [one.status for one in work.refusals] == [500, 503]
-    assert "a step failed: RuntimeError" in caplog.text
+    faults = [record.facts for record in caplog.records if getattr(record, "event", "") == "step_failed"]  # type: ignore[attr-defined]
+    assert faults == [{"error": "RuntimeError: a fault"}]
 
 
 def test_time_is_shared_by_weight_not_by_steps() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,13 @@ import openai
 import pytest
 
 import ptune
-from ptune.model import DialogueModel, GenerationModel
+from ptune.decode import Flow
 from ptune.serve import Limits
 from ptune.task import Task
-from serving import TEXTS, live, run, running, save_task, until
+from serving import TEXTS, live, run, running, save_task, speaker, until, writer
 from tiny import tiny_backbone
 
 PROMPTS = ("The film was", "bad", "I like this place , it is", "What a day !", "这部电影")
-
-
-def writer(root: Path, name: str, seed: int = 0, *, kind: str = "llama", method: Any = "p-tuning", **settings: Any) -> Task:
-    template = "{soft:3} {text}{mask}" if method == "p-tuning" else "{text}{mask}"
-    words = {"max_new_tokens": 8 + seed % 5, **settings}
-    model = GenerationModel.build(backbone=tiny_backbone(kind), template=template, method=method, seed=seed, **words)
-    task = Task(model.requires_grad_(False))
-    task.save(root / name)
-    return task
-
-
-def speaker(root: Path, name: str) -> Task:
-    model = DialogueModel.build(
-        backbone=tiny_backbone("llama"), template="{soft:2}{messages}{mask}", chat_template="plain", max_new_tokens=8
-    )
-    task = Task(model.requires_grad_(False))
-    task.save(root / name)
-    return task
 
 
 async def predict(client: httpx2.AsyncClient, task: str, **body: Any) -> Any:
@@ -173,6 +156,11 @@ def test_openai_client_writes_streams_and_talks(tmp_path: Path) -> None:
             model="chat", messages=messages, stream=True, stream_options={"include_usage": True}
         )
         assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == said
+        for name, prompts in (("chat", None), ("w", list(PROMPTS))):
+            ask: Any = client.chat.completions.create if prompts is None else client.completions.create
+            words: Any = {"model": name, **({"messages": messages} if prompts is None else {"prompt": prompts})}
+            *_, last = ask(**words, stream=True, stream_options={"include_usage": True})
+            assert last.usage == ask(**words).usage and last.usage.prompt_tokens > 4
         short = client.chat.completions.create(model="chat", messages=messages, max_completion_tokens=1)
         assert short.usage is not None and short.usage.completion_tokens == 1
 
@@ -204,10 +192,6 @@ def test_a_client_that_leaves_a_stream_stops_the_writing(tmp_path: Path) -> None
 
 def test_the_time_of_a_request_runs_out_in_the_middle_of_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer(tmp_path, "w", max_new_tokens=40)
-    import time
-
-    from ptune.decode import Flow
-
     own = Flow.step
     monkeypatch.setattr(Flow, "step", lambda self, tokens: (time.sleep(0.05), own(self, tokens))[1])
 
@@ -225,8 +209,6 @@ def test_the_time_of_a_request_runs_out_in_the_middle_of_a_text(tmp_path: Path, 
 
 def test_a_fault_takes_no_other_text_along_once_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = writer(tmp_path, "w")
-    from ptune.decode import Flow
-
     own, faults = Flow.step, [RuntimeError("secret")]
 
     def failing(self: Flow, tokens: Any) -> Any:
@@ -295,3 +277,53 @@ def _same(got: Any, expected: Any) -> bool:
     if isinstance(expected, list):
         return len(got) == len(expected) and all(map(_same, got, expected))
     return bool(got == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected))
+
+
+def test_conversations_of_too_many_messages_are_refused_however_they_come(tmp_path: Path) -> None:
+    speaker(tmp_path, "chat")
+    writer(tmp_path, "w")
+
+    def talk(num: int) -> list[dict[str, str]]:
+        return [{"role": ("user", "assistant")[n % 2], "content": "bad"} for n in range(num)]
+
+    async def work() -> None:
+        async with running(tmp_path, limits=Limits(messages=5)) as (client, _):
+
+            async def told(path: str, **body: Any) -> tuple[int, str]:
+                answer = await client.post(path, json=body)
+                return answer.status_code, answer.text
+
+            def rows(num: int) -> list[Any]:
+                pairs = [["bad", "good"]] * (num // 2)
+                return [{"messages": talk(num)}, {"messages": json.dumps(talk(num))}, {"prompt": 3, "history": pairs}]
+
+            for row in rows(5):
+                assert (await told("/v1/tasks/chat/predict", input=row))[0] == 200
+            for row in rows(7):
+                status, text = await told("/v1/tasks/chat/predict", input=row)
+                assert status == 400 and "7 messages, at most 5" in text
+            assert (await told("/v1/chat/completions", model="chat", messages=talk(5)))[0] == 200
+            for stream in (False, True):
+                status, text = await told("/v1/chat/completions", model="chat", messages=talk(7), stream=stream)
+                assert status == 400 and "7 messages, at most 5" in text
+            deep = await told("/v1/tasks/chat/predict", input={"messages": "[" * 9000 + "]" * 9000})
+            assert deep[0] == 400
+            assert (await told("/v1/chat/completions", model="w", messages=talk(7)))[0] == 200  # reads the last one alone
+
+    run(work)
+
+
+def test_only_tasks_of_classification_abstain_when_they_are_told_to(tmp_path: Path) -> None:
+    writer(tmp_path, "w")
+    words: Any = {"backbone": tiny_backbone("llama"), "template": "{text} Topic : {choice}{soft:2}{mask}"}
+    many = ptune.model.KINDS["multi-label"].build(**words, labels=["good", "bad"], yes_no=["great", "bad"])
+    Task(many.requires_grad_(False)).save(tmp_path / "many")
+
+    async def work() -> None:
+        async with running(tmp_path) as (client, _):
+            for name, kind in (("w", "generation"), ("many", "multi-label")):
+                answer = await client.post(f"/v1/tasks/{name}/predict", json={"input": "bad", "min_probability": 0.5})
+                assert answer.status_code == 400 and kind in answer.text
+                assert answer.json()["error"]["param"] == "min_probability"
+
+    run(work)

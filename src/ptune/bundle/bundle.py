@@ -68,7 +68,7 @@ class Bundle:
             save_file(_ready(self.tensors), fresh / _PROMPT, metadata={"format": "pt"})
             if self.tuned:
                 save_file(_ready(self.tuned), fresh / _TUNED, metadata={"format": "pt"})
-            fresh.chmod(0o755)
+            _open_to_readers(fresh)
             if folder.exists():
                 shutil.rmtree(folder)
             fresh.replace(folder)
@@ -138,6 +138,14 @@ def _check_place(folder: Path) -> None:
     if others:
         what = f"beside a bundle the folder holds {listed(others)}, which would be lost"
         raise BundleError(what, where=str(folder), fix="choose another folder, or move them away")
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Lets everyone read the tensors and enter the folder who may read the card: both are made for their owner alone."""
+    mode = (folder / CARD).stat().st_mode & 0o777  # as the umask wants files
+    for path in folder.iterdir():
+        path.chmod(mode)
+    folder.chmod(mode | (mode & 0o444) >> 2)
 
 
 def _ready(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -99,9 +99,10 @@ class Chat:
         Raises:
             TemplateError: there is neither.
         """
-        found = self._end(self._render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]), 1)
+        text = self._render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+        found = self._end(text, text.index(_CLOSE, text.index(f"{_OPEN}1")) + 1)
         if found is not None:
-            return found[1]
+            return self._tokens.special_ids[found[2]]
         index = self._tokens.tokenizer.eos_token_id
         if index is None:
             raise TemplateError("neither the chat template nor the model has a token that ends a reply", where="chat_template")
@@ -162,15 +163,14 @@ class Chat:
         rest = whole[len(prompt) :].lstrip() if whole.startswith(prompt) else ""
         return rest.startswith(f"{_OPEN}{number}{_CLOSE}")
 
-    def _end(self, text: str, number: int) -> tuple[str, int] | None:
-        """The words behind a reply up to the special token that ends it, and that token; None where none stands there."""
-        behind = text.partition(f"{_OPEN}{number}{_CLOSE}")[2]
-        found = self._special.match(behind, len(behind) - len(behind.lstrip())) if self._special else None
-        return None if found is None else (behind[: found.start()], self._tokens.special_ids[found.group()])
+    def _end(self, text: str, at: int) -> re.Match[str] | None:
+        """White space behind a reply and the special token that ends it; None where none stands there."""
+        return self._closing.match(text, at) if self._closing else None
 
     def _pieces(self, text: str, messages: Sequence[Message]) -> list[_Piece]:
         """The rendered text in order. A reply starts behind the template's words for its beginning, and has its end."""
         pieces: list[_Piece] = []
+        openings: dict[tuple[str, str], str] = {}
         at = 0
         for found in _STAND_IN.finditer(text):
             number, before = int(found.group(1)), text[at : found.start()]
@@ -178,16 +178,19 @@ class Chat:
             if messages[number]["role"] != "assistant":
                 pieces += [*self._split(before), _Text(messages[number]["content"].strip(), number)]
                 continue
-            opening = self._opening(messages, number, before)
+            place = (messages[number - 1]["role"] if number else "", before)
+            if place not in openings:  # the same words behind the same role: the whole conversation is not rendered for each
+                openings[place] = self._opening(messages, number, before)
+            opening = openings[place]
             pieces += [*self._split(opening), _Border()]
             pieces.append(_Text(before[len(opening) :] + messages[number]["content"].strip(), number))
-            end = self._end(text[found.start() :], number)
-            pieces += [self.end_id] if end is None else [*([_Text(end[0], number)] if end[0] else []), end[1]]
+            end = self._end(text, at)
+            if end is None:
+                pieces.append(self.end_id)
+            else:
+                pieces += [*([_Text(end[1], number)] if end[1] else []), self._tokens.special_ids[end[2]]]
+                at = end.end()
             pieces.append(_Border())
-            if end is not None:
-                behind = text[at + len(end[0]) :]
-                special = self._special.match(behind) if self._special else None
-                at += len(end[0]) + (special.end() if special else 0)
         return [*pieces, *self._split(text[at:])]
 
     def _opening(self, messages: Sequence[Message], number: int, before: str) -> str:
@@ -251,3 +254,7 @@ class Chat:
     def _special(self) -> re.Pattern[str] | None:
         names = sorted(self._tokens.special_ids, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names))) if names else None
+
+    @cached_property
+    def _closing(self) -> re.Pattern[str] | None:
+        return re.compile(rf"(\s*+)({self._special.pattern})") if self._special else None

@@ -5,8 +5,12 @@ not too long; else there is a row for each reply, with its history, so that trai
 that is too long loses its oldest exchanges first, never the system's message, then the end of its longest message.
 """
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from heapq import heapify, heapreplace
 
 from ptune.errors import DataError, TemplateError
 from ptune.inputs.chat import Chat, ChatText, Message
@@ -93,16 +97,21 @@ class Conversations:
 
     def _prompt(self, messages: Sequence[Message]) -> Encoded:
         longest = self.chat.tokens_of(messages)
-        text = longest
         room = self.max_length - self.max_reply
-        while self._num_over(text, room):
-            shorter = _without_oldest(messages)
-            if shorter is None:
-                text = self._cut(text, self._num_over(text, room))
-                break
-            messages = shorter
-            text = self.chat.tokens_of(messages)
+        text = self._shortened(messages, longest, room) if self._num_over(longest, room) else longest
         return self._encoded(text.ids, text.owner, len(longest) - len(text))
+
+    def _shortened(self, messages: Sequence[Message], longest: ChatText, room: int) -> ChatText:
+        """Without the oldest exchanges, as few as will do; where the last one alone is too long, it is cut."""
+        starts = _starts(messages)
+
+        @cache
+        def text_from(start: int) -> ChatText:
+            return longest if start == starts[0] else self.chat.tokens_of([*messages[: starts[0]], *messages[start:]])
+
+        at = bisect_left(starts, True, lo=1, key=lambda start: self._num_over(text_from(start), room) == 0)
+        text = text_from(starts[min(at, len(starts) - 1)])
+        return self._cut(text, self._num_over(text, room))
 
     def _num_over(self, text: ChatText, room: int) -> int:
         return max(0, len(text) + self._num_learned + len(self._end_ids) - room)
@@ -116,22 +125,28 @@ class Conversations:
         return self.tokens.end_ids if self.tokens.kind == "encoder-decoder" else ()
 
     def _cut(self, text: ChatText, num_over: int) -> ChatText:
-        """Takes tokens off the ends of the longest messages."""
-        owner = list(text.owner)
-        ids = list(text.ids)
+        """Takes tokens off the ends of the longest messages, one at a time off the one that is longest then."""
+        counts = Counter(number for number in text.owner if number >= 0)
+        if num_over > counts.total():
+            raise TemplateError(
+                f"{self._num_learned} learned tokens and {len(text) - counts.total()} of the chat template do not fit into "
+                f"{self.max_length} positions beside a reply of {self.max_reply}",
+                where="max_length",
+                fix="use a larger max_length, a smaller max_new_tokens or fewer soft tokens",
+            )
+        longest = [(-count, number) for number, count in counts.items()]
+        heapify(longest)
         for _ in range(num_over):
-            counts = {number: owner.count(number) for number in set(owner) if number >= 0}
-            if not counts or max(counts.values()) == 0:
-                raise TemplateError(
-                    f"{self._num_learned} learned tokens and {len(ids)} of the chat template do not fit into "
-                    f"{self.max_length} positions beside a reply of {self.max_reply}",
-                    where="max_length",
-                    fix="use a larger max_length, a smaller max_new_tokens or fewer soft tokens",
-                )
-            longest = max(counts, key=lambda number: counts[number])
-            at = len(owner) - 1 - owner[::-1].index(longest)
-            del owner[at], ids[at]
-        return replace(text, ids=tuple(ids), owner=tuple(owner))
+            count, number = longest[0]
+            heapreplace(longest, (count + 1, number))
+        left = {number: -count for count, number in longest}
+        kept: list[tuple[int, int]] = []
+        for index, number in zip(text.ids, text.owner, strict=True):
+            if number < 0 or left[number] > 0:
+                kept.append((index, number))
+            if number >= 0:
+                left[number] -= 1
+        return replace(text, ids=tuple(index for index, _ in kept), owner=tuple(number for _, number in kept))
 
     def _encoded(self, ids: Sequence[int], owner: Sequence[int], num_cut: int) -> Encoded:
         """The prompt with the learned tokens in their places."""
@@ -148,9 +163,13 @@ class Conversations:
         return Encoded(tuple(all_ids), tuple(soft), tuple(owners), len(all_ids), num_cut)
 
 
-def _without_oldest(messages: Sequence[Message]) -> list[Message] | None:
-    """Without the oldest exchange, so that the rest begins with the user again; None where only one is left."""
+def _starts(messages: Sequence[Message]) -> list[int]:
+    """Where a conversation may begin: behind the system's message, or where the user speaks again after an exchange."""
     first = 1 if messages[0]["role"] == "system" else 0
-    replied = next((at for at in range(first, len(messages)) if messages[at]["role"] == "assistant"), len(messages))
-    again = next((at for at in range(replied, len(messages)) if messages[at]["role"] == "user"), None)
-    return None if again is None else [*messages[:first], *messages[again:]]
+    starts, is_replied = [first], False
+    for at in range(first, len(messages)):
+        if is_replied and messages[at]["role"] == "user":
+            starts.append(at)
+            is_replied = False
+        is_replied = is_replied or messages[at]["role"] == "assistant"
+    return starts

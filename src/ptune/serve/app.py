@@ -44,7 +44,7 @@ def build_app(settings: ServeSettings, backbone: Backbone) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         server.start()
         yield
-        server.stop()
+        await server.stop()
 
     app = FastAPI(title="ptune serve", description=_ABOUT, version="1", lifespan=lifespan)
     app.state.server = server

@@ -3,11 +3,14 @@
     client = Client("http://127.0.0.1:8000")
     client.predict("reviews", "The hinge broke in a week.")
 
-A full queue (429) and a server that starts (503) are asked again after the time that they name, a few times.
+A full queue (429) and a server that starts (503) are asked again after the time that they name, a few times; what would take
+longer than the client's timeout in all is not waited for.
 """
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, overload
 from urllib.parse import quote
@@ -28,14 +31,14 @@ class Client:
     Args:
         url: where it listens.
         key: an API key, where it wants one.
-        timeout: seconds to wait for an answer.
-        tries: how often to ask while the server is busy.
+        timeout: seconds to wait for an answer, and within which to ask again while the server is busy.
+        tries: how often to ask while it is busy, once at least.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = 60.0, tries: int = 5) -> None:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=timeout)
-        self._tries = tries
+        self._tries, self._timeout = max(1, tries), timeout
 
     @overload
     def predict(self, task: str, texts: Row, *, min_probability: float | None = None) -> dict[str, Any]: ...
@@ -90,15 +93,16 @@ class Client:
         self.close()
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        ends = time.monotonic() + self._timeout
         for tries_left in reversed(range(self._tries)):
             try:
                 answer = self._http.request(method, path, json=body)
             except httpx2.HTTPError as error:
                 raise ServeError(f"no answer: {type(error).__name__}", where=str(self._http.base_url)) from error
-            if answer.status_code in (429, 503) and tries_left:
-                time.sleep(float(answer.headers.get("retry-after", 1)))
-                continue
-            break
+            pause = _seconds(answer.headers.get("retry-after", ""))
+            if answer.status_code not in (429, 503) or not tries_left or time.monotonic() + pause > ends:
+                break
+            time.sleep(pause)
         if answer.is_success:
             return answer.json()
         try:
@@ -106,3 +110,13 @@ class Client:
         except (ValueError, KeyError, TypeError):
             what = f"status {answer.status_code}"
         raise ServeError(what, where=f"{method} {path}")
+
+
+def _seconds(retry_after: str) -> float:
+    """Of the header: a whole number of them, or a date; one where there is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 1.0

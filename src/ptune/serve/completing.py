@@ -49,7 +49,7 @@ class Completed:
         text: what was written.
         reason: `stop` (it ended by itself or at a stop word) or `length`.
         num_tokens: that were written.
-        num_prompt_tokens: that were read for it (counted at the first completion of a prompt).
+        num_prompt_tokens: that were read for the whole request, at one of its completions; 0 at the others.
     """
 
     number: int
@@ -99,10 +99,15 @@ async def stream(server: Server, request: Request, asked: Asked) -> AsyncGenerat
     rows = _rows(task, asked)
     server.note_texts(request, rows)
     order = Order(asked.task, task, rows, server.deadline(None), words=asked.words)
-    news = news_of(server.queue_of(task), order)
+    news, num_open = news_of(server.queue_of(task), order), len(rows)
     try:
-        async for place, text, answer in news:
-            yield Piece(place, text, None if answer is None else _completed(place, answer))
+        async for ticket, (place, text, answer) in news:
+            if answer is None:
+                yield Piece(place, text)
+                continue
+            num_open -= 1  # at the last end, all prompts have been read
+            end = replace(_completed(place, answer), num_prompt_tokens=0 if num_open else ticket.num_tokens)
+            yield Piece(place, text, end)
     finally:
         await news.aclose()
 
@@ -147,9 +152,9 @@ def _row(text: str, fields: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _word(task: Task, answer: Mapping[str, Any]) -> str:
-    """What the model would have written: the first label word; where there is none, the answer itself."""
+    """What the model would have written: the first label word; the label where it has none (it abstains), or the answer."""
     label = answer.get("label")
     verbalizer = getattr(task.model, "verbalizer", None)
     if isinstance(label, str):
-        return verbalizer.words[label][0].strip() if verbalizer is not None else label
+        return verbalizer.words[label][0].strip() if verbalizer is not None and label in verbalizer.words else label
     return json.dumps(answer, ensure_ascii=False)

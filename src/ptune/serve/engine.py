@@ -10,8 +10,9 @@ from typing import Any
 
 from ptune.backbone import Backbone
 from ptune.decode import Written
-from ptune.errors import PtuneError, notice
+from ptune.errors import PtuneError
 from ptune.model import TextPrediction
+from ptune.serve.logs import log
 from ptune.serve.refusals import Refusal, fault, of_error
 from ptune.serve.vetting import Vetted
 from ptune.task import Task, predict_mixed, task_of
@@ -106,5 +107,5 @@ def refusal_of(error: Exception) -> Refusal:
         return error
     if isinstance(error, PtuneError):
         return of_error(error)
-    notice(f"a text could not be computed: {type(error).__name__}: {error}")
+    log("text_failed", level="error", error=f"{type(error).__name__}: {error}")
     return fault()

@@ -54,12 +54,12 @@ def look(folder: Path) -> dict[str, Place]:
 
     Returns:
         Places by name; folders without a bundle in them and hidden ones are left out.
+
+    Raises:
+        OSError: the folder itself cannot be read, so that nothing is known of what lies in it.
     """
     root = folder.resolve()
-    try:
-        names = sorted(entry.name for entry in os.scandir(root) if not entry.name.startswith("."))
-    except OSError:
-        return {}
+    names = sorted(entry.name for entry in os.scandir(root) if not entry.name.startswith("."))
     found = {name: _place(root, name) for name in names}
     return {name: place for name, place in found.items() if place is not None}
 

@@ -53,8 +53,13 @@ def read_keys(path: Path) -> Keys:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise ServeError("the key file cannot be read", where=str(path), fix=f"write one: {_how(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is no text"
+        raise ServeError(
+            f"the key file cannot be read: {reason}",
+            where=str(path),
+            fix=f"write one: {_how(path)}, and let the server read it",
+        ) from None
     digests = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):

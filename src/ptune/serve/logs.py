@@ -27,12 +27,17 @@ class _Lines(logging.Formatter):
 
 
 def set_up_logs() -> None:
-    """Sends the server's and uvicorn's records to standard error as JSON lines."""
+    """Sends ptune's, the server's and uvicorn's records to standard error as JSON lines, each as often as it comes."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name, level in (("ptune.serve", logging.INFO), ("uvicorn", logging.WARNING), ("uvicorn.error", logging.WARNING)):
+    for name, level, is_outer in (
+        ("ptune", logging.WARNING, True),
+        ("ptune.serve", logging.INFO, False),
+        ("uvicorn", logging.WARNING, True),
+        ("uvicorn.error", logging.WARNING, False),
+    ):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = ([handler] if name != "uvicorn.error" else []), name == "uvicorn.error"
+        logger.handlers, logger.propagate = [handler] if is_outer else [], not is_outer
         logger.setLevel(level)
 
 

@@ -49,6 +49,8 @@ class FairQueue:
         max_wait: seconds that a ticket may wait for its beginning.
         wake: is called when something was put in.
         metrics: where waiting texts and refusals are counted.
+
+    `free_places` is how many of the waiting texts can begin at once, where several are under way side by side.
     """
 
     def __init__(self, work: str, most: int, max_wait: float, wake: Callable[[], None], metrics: Metrics) -> None:
@@ -58,6 +60,7 @@ class FairQueue:
         self._lock = threading.Lock()
         self._num = 0
         self.pace = Pace()
+        self.free_places = 0
 
     def __len__(self) -> int:
         return self._num
@@ -65,7 +68,7 @@ class FairQueue:
     @property
     def expected_wait(self) -> float:
         """Seconds until what is put in now would begin."""
-        return self._num * self.pace.seconds_per_text
+        return max(0, self._num - self.free_places) * self.pace.seconds_per_text
 
     def put(self, ticket: Ticket) -> None:
         """Takes a ticket on.
@@ -89,7 +92,7 @@ class FairQueue:
         self._wake()
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Takes a ticket back; texts of it that are being computed are not delivered."""
+        """Takes a ticket back; texts of it that are being computed are not delivered. Its task keeps its turn."""
         ticket.cancel()
         with self._lock:
             line = self._lines.get(ticket.name)
@@ -98,7 +101,9 @@ class FairQueue:
             left = deque(one for one in line if one.ticket is not ticket)
             self._metrics.refused.labels("withdrawn").inc(len(line) - len(left))
             self._count(len(left) - len(line))
-            self._set_line(ticket.name, left)
+            self._lines[ticket.name] = left
+            if not left:
+                del self._lines[ticket.name]
 
     def take(self) -> Waiting | None:
         """The next text whose ticket still wants it, of the task whose turn it is."""

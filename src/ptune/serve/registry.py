@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from ptune.errors import BundleError, PtuneError
@@ -74,6 +76,7 @@ class Entry:
     bad: Signature | None = None
     num_tries: int = 0
     missing_since: float | None = None
+    again_at: float = inf
     loading: "asyncio.Future[None] | None" = None
     since: float = field(default_factory=time.time)
 
@@ -195,8 +198,16 @@ class Registry:
         return entry
 
     async def reload(self) -> None:
-        """Looks at the folder now."""
-        await asyncio.get_running_loop().run_in_executor(self._reader, self.scan)
+        """Looks at the folder now, also at what was refused.
+
+        Raises:
+            Refusal: the folder cannot be read (409).
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._reader, lambda: self.scan(again=True))
+        except OSError as error:
+            log("scan_failed", level="error", error=f"{type(error).__name__}: {error}")
+            raise Refusal(409, "not_now", "the folder of bundles cannot be read; the server's log says why") from None
 
     # -- the folder --------------------------------------------------------------------------------------------------
 
@@ -219,8 +230,15 @@ class Registry:
                 log("scan_failed", level="error", error=f"{type(error).__name__}: {error}")
             self._is_stopping.wait(self._settings.scan_seconds)
 
-    def scan(self) -> None:
-        """Looks at every name once; reads what changed."""
+    def scan(self, *, again: bool = False) -> None:
+        """Looks at every name once; reads what changed.
+
+        Args:
+            again: reads what was refused too, whether it changed or not.
+
+        Raises:
+            OSError: the folder cannot be read; all stays as it was.
+        """
         found = look(self._settings.folder)
         now = time.monotonic()
         for name, place in found.items():
@@ -229,7 +247,8 @@ class Registry:
                 if entry is None:
                     entry = self._entries[name] = Entry(name, place)
                 entry.place, entry.missing_since = place, None
-            if entry.seen is None or entry.seen != place.signature or place.problem:
+            is_due = now >= entry.again_at or (again and entry.reason)
+            if entry.seen is None or entry.seen != place.signature or place.problem or is_due:
                 self._check(entry, False)
             if self._is_stopping.is_set():
                 return
@@ -252,17 +271,15 @@ class Registry:
     def _check(self, entry: Entry, to_load: bool) -> None:
         """Reads a place: a new content is checked and built, then answers in the old one's stead."""
         try:
+            entry.again_at = inf
             self._read(entry, to_load)
             entry.num_tries, entry.bad = 0, None
             return
-        except Changing:
-            entry.num_tries += 1
-            reason = "it cannot be read" if entry.num_tries >= _TRIES else ""
         except PtuneError as error:
             reason = f"{error.what}" + (f" ({error.fix})" if error.fix else "")
-        except Exception as error:
-            log("bundle_failed", level="error", task=entry.name, error=f"{type(error).__name__}: {error}")
-            reason = f"{_DAMAGED} ({type(error).__name__})"
+        except Exception as error:  # perhaps not the bundle's own fault, and over without a change of it
+            entry.again_at = time.monotonic() + _TRIES * self._settings.scan_seconds
+            reason = self._excuse(entry, error)
         signature = entry.place.signature
         if reason and (entry.version is None or entry.bad == signature):
             self._refuse(entry, reason)
@@ -270,7 +287,19 @@ class Registry:
         entry.bad, entry.seen = signature, None  # perhaps half replaced: only what is bad twice is bad
         if to_load:
             time.sleep(min(_PAUSE, self._settings.scan_seconds))
-            entry.place = look(self._settings.folder).get(entry.name, entry.place)
+            with suppress(OSError):
+                entry.place = look(self._settings.folder).get(entry.name, entry.place)
+
+    @staticmethod
+    def _excuse(entry: Entry, error: Exception) -> str:
+        """Why a bundle cannot be served now; empty while it may just be in the writing."""
+        if isinstance(error, Changing):
+            entry.num_tries += 1
+            return f"it cannot be read{f' ({error})' if str(error) else ''}" if entry.num_tries >= _TRIES else ""
+        reason = f"{_DAMAGED} ({type(error).__name__})"
+        if entry.reason != reason:
+            log("bundle_failed", level="error", task=entry.name, error=f"{type(error).__name__}: {error}")
+        return reason
 
     def _read(self, entry: Entry, to_load: bool) -> None:
         place = entry.place

@@ -1,14 +1,16 @@
 """The server's own routes: predict, tasks, health, figures, and what admins may do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from ptune.serve.engine import as_prediction
+from ptune.serve.engine import InputRow, as_prediction
 from ptune.serve.refusals import bad_request
 from ptune.serve.registry import Entry
 from ptune.serve.schemas import ErrorBody, Health, PredictAnswer, PredictBody, TaskList, TaskState, checked_rows
 from ptune.serve.server import Server
+from ptune.task import Task
 
 __all__ = ["ERRORS", "admin_routes", "own_routes"]
 
@@ -36,7 +38,14 @@ def own_routes(server: Server) -> APIRouter:
             raise bad_request("give either input or inputs", param="inputs")
         param = "inputs" if body.inputs is not None else "input"
         rows = checked_rows([body.input] if body.inputs is None else body.inputs, server.settings.limits, param=param)
-        version, ticket = await server.ask(request, task, lambda _: rows, body.timeout)
+
+        def rows_for(found: Task) -> Sequence[InputRow]:
+            if body.min_probability is not None and found.model.kind != "classification":
+                what = f"min_probability is for tasks of classification, this is one of {found.model.kind}"
+                raise bad_request(what, param="min_probability")
+            return rows
+
+        version, ticket = await server.ask(request, task, rows_for, body.timeout)
         predictions = [_shown(answer, body.min_probability) for answer in ticket.answers]
         return PredictAnswer(task=ticket.name, version=version.digest[:16], predictions=predictions)
 
@@ -114,10 +123,9 @@ def admin_routes(server: Server) -> APIRouter:
 def _shown(given: Any, min_probability: float | None) -> dict[str, Any]:
     """A prediction as plain values; with `min_probability`, a label that is less probable is withheld."""
     answer: dict[str, Any] = (as_prediction(given) if isinstance(given, tuple) else given).to_dict()
-    probabilities = answer.get("probabilities")
-    if min_probability is None or not isinstance(probabilities, dict):
+    if min_probability is None:
         return answer
-    abstains = max(probabilities.values()) < min_probability
+    abstains = max(answer["probabilities"].values()) < min_probability
     return {**answer, **({"label": None} if abstains else {}), "abstained": abstains}
 
 

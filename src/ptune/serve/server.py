@@ -30,6 +30,9 @@ __all__ = ["Server", "unless_gone"]
 
 T = TypeVar("T")
 
+_SECONDS_TO_END = 0.5
+"""That the worker's thread has to end even where the grace is spent."""
+
 
 class Server:
     """See the module's docstring.
@@ -49,14 +52,19 @@ class Server:
         self.writing_queue = FairQueue("write", settings.max_queue, settings.max_wait, self.worker.wake, self.metrics)
         self._works: list[Work] = [
             Labelling(self.queue, self.engine, settings.tokens_per_step, self.metrics, self.registry.used),
-            Writing(self.writing_queue, self.engine, settings, self.metrics, self.registry.used),
+            Writing(self.writing_queue, settings, self.metrics, self.registry.used),
         ]
-        self.is_stopping = False
+        self._stops_at: float | None = None
 
     @property
     def is_live(self) -> bool:
         """Whether the worker's thread runs."""
         return self.worker.is_alive
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new is taken on."""
+        return self._stops_at is not None
 
     @property
     def is_ready(self) -> bool:
@@ -69,12 +77,26 @@ class Server:
         self.registry.start()
         log("start", backbone=self.backbone.spec.name, fingerprint=self.backbone.fingerprint[:12])
 
-    def stop(self) -> None:
-        """Finishes what was taken on, and ends."""
-        self.is_stopping = True
+    def begin_to_stop(self) -> None:
+        """Takes nothing new on; the grace for what was taken on runs from the first call."""
+        if self._stops_at is None:
+            self._stops_at = time.monotonic() + self.settings.grace_seconds
+
+    async def refuse_the_rest(self) -> None:
+        """Once the grace is spent, refuses what still waits or runs, so that its clients hear of it."""
+        await asyncio.sleep(self._grace_left)
+        self.worker.give_up(not_ready("the server is stopping"))
+
+    async def stop(self) -> None:
+        """Finishes what was taken on while there is grace left, refuses the rest, and ends."""
+        self.begin_to_stop()
         self.registry.stop()
-        is_finished = self.worker.stop(self.settings.grace_seconds)
+        is_finished = await asyncio.to_thread(self.worker.stop, max(_SECONDS_TO_END, self._grace_left))
         log("stop", level="info" if is_finished else "warning", finished=is_finished)
+
+    @property
+    def _grace_left(self) -> float:
+        return max(0.0, (self._stops_at or 0.0) - time.monotonic())
 
     def task_name(self, model: str) -> str:
         """`task`, or `backbone:task`."""

@@ -25,6 +25,7 @@ class Limits:
         returns: completions of one prompt (`n`).
         new_tokens: tokens that are written for one prompt (`max_tokens`).
         bundle_bytes: of one bundle's files.
+        messages: of one conversation, however short they are.
     """
 
     body_bytes: int = 1_000_000
@@ -33,6 +34,7 @@ class Limits:
     returns: int = 4
     new_tokens: int = 256
     bundle_bytes: int = 64_000_000
+    messages: int = 256
 
 
 @dataclass(frozen=True)

@@ -111,13 +111,14 @@ class Ticket:
 
 
 class Waiting:
-    """One text of a ticket in the queue; its cost is found out once, on the worker's thread."""
+    """One text of a ticket in the queue; what it costs and how it is read is found out once, on the worker's thread."""
 
-    __slots__ = ("cost", "place", "ticket")
+    __slots__ = ("cost", "place", "prepared", "ticket")
 
     def __init__(self, ticket: Ticket, place: int) -> None:
         self.ticket, self.place = ticket, place
         self.cost: int | None = None
+        self.prepared: Any = None
 
     @property
     def row(self) -> InputRow:
@@ -158,8 +159,8 @@ async def answers_of(line: Line, order: Order) -> Ticket:
     return ticket
 
 
-async def news_of(line: Line, order: Order) -> AsyncGenerator[News, None]:
-    """Puts texts into a queue and hands on what is written of them while it is written.
+async def news_of(line: Line, order: Order) -> AsyncGenerator[tuple[Ticket, News], None]:
+    """Puts texts into a queue and hands on what is written of them while it is written, with the ticket that it belongs to.
 
     Raises:
         Refusal: as in `answers_of`; in the middle too.
@@ -180,7 +181,7 @@ async def news_of(line: Line, order: Order) -> AsyncGenerator[News, None]:
                 raise late() from None
             if one is None:
                 break
-            yield one
+            yield ticket, one
         if ticket.refusal is not None:
             raise ticket.refusal
     finally:

@@ -35,7 +35,7 @@ Files = Mapping[str, bytes]
 
 
 class Changing(Exception):
-    """The bundle is being written; look again later."""
+    """The bundle is being written, or cannot be read now (with the reason); look again later."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def read_files(path: Path, signature: Signature, limit: int) -> dict[str, bytes]
     try:
         files = {name: _read(path / name, size) for name, size in sorted(wanted.items())}
         unchanged = signature_of(path) == signature
-    except OSError:
-        raise Changing from None
+    except OSError as error:
+        raise Changing((error.strerror or "").lower()) from None
     if not unchanged:
         raise Changing
     return files

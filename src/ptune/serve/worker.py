@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from ptune.errors import notice
+from ptune.serve.logs import log
 from ptune.serve.memory import give_back
 from ptune.serve.refusals import Refusal, fault, not_ready
 
@@ -43,7 +43,7 @@ class Work(Protocol):
         """Does a little; never raises for what a client sent."""
 
     def give_up(self, refusal: Refusal) -> None:
-        """Refuses all that waits or runs: the server stops, or a step failed."""
+        """Refuses all that waits or runs: the server stops (then from another thread), or a step failed."""
 
 
 class Worker:
@@ -114,9 +114,13 @@ class Worker:
             self._wake.notify()
         self._thread.join(grace_seconds)
         is_finished = not self._thread.is_alive()
-        for work in self._works:
-            work.give_up(not_ready("the server is stopping"))
+        self.give_up(not_ready("the server is stopping"))
         return is_finished
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Refuses all that waits or runs; from any thread."""
+        for work in self._works:
+            work.give_up(refusal)
 
     def _run(self) -> None:
         if self._threads is not None:
@@ -164,5 +168,5 @@ class Worker:
             with torch.no_grad():
                 work.step()
         except Exception as error:  # a fault of ptune's own must not end the server
-            notice(f"a step failed: {type(error).__name__}: {error}")
+            log("step_failed", level="error", error=f"{type(error).__name__}: {error}")
             work.give_up(fault())

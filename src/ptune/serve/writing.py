@@ -7,17 +7,19 @@ no context can enter, gated prompts) write theirs by themselves, one after the o
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from ptune.backbone import Backbone
+from ptune.data import Example, dialogue_messages
 from ptune.decode import DecodeSettings, Flow, Line, Written, choose
-from ptune.model import PreparedTexts, WritingModel
+from ptune.model import DialogueModel, PreparedTexts, WritingModel
 from ptune.prompt import DeepConfig
-from ptune.serve.engine import Engine, refusal_of
+from ptune.serve.engine import refusal_of
 from ptune.serve.metrics import Metrics
 from ptune.serve.queue import FairQueue
 from ptune.serve.refusals import Refusal, bad_request, late
@@ -28,7 +30,7 @@ from ptune.task import Task
 __all__ = ["Writing"]
 
 _MOST_TOKENS_HELD = 32_768
-"""Tokens whose keys and values running texts may come to hold."""
+"""Tokens for whose keys and values running texts may come to have room: rows times the longest."""
 _WORK = "write"
 _PLAIN = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
 
@@ -50,17 +52,59 @@ class _Text:
         return samples[self.waiting.place] if samples else 0
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """That are read for it."""
+        return len(self.prepared.encoded[0])
+
+    @property
     def most_tokens(self) -> int:
         """That it may come to have, prompt included."""
-        return len(self.prepared.encoded[0]) + self.settings.max_new_tokens
+        return self.num_prompt_tokens + self.settings.max_new_tokens
+
+    @property
+    def flows(self) -> bool:
+        """Whether it can be written beside others."""
+        method, backbone = self.model.method, self.model.backbone
+        has_gates = isinstance(method, DeepConfig) and method.gate
+        return self.settings.beams == 1 and backbone.takes_plan and not has_gates and not self.model.has_candidates
 
 
-@dataclass(eq=False)
 class _Stream:
-    """Texts that grow side by side on one model's weights."""
+    """Texts that grow side by side on one model's weights; room that was made for them stays until there are none.
 
-    flow: Flow
-    texts: list[_Text] = field(default_factory=list)
+    Args:
+        backbone: the model.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew."""
+        self.flow, self.texts = Flow(self._backbone), list[_Text]()
+        self._rows, self._longest = 0, 0
+
+    def add(self, text: _Text) -> None:
+        """A text that is about to join the flow."""
+        self._rows, self._longest = self._size_with(text)
+        self.texts.append(text)
+
+    def leave(self, number: int) -> None:
+        """Takes a text out; the last one takes its number."""
+        self.flow.leave(number)
+        self.texts[number] = self.texts[-1]
+        self.texts.pop()
+        if not self.texts:
+            self._rows, self._longest = 0, 0
+
+    def room(self, text: _Text | None = None) -> int:
+        """Tokens for whose keys and values there may be room, also once this text is in."""
+        rows, longest = (self._rows, self._longest) if text is None else self._size_with(text)
+        return rows * longest
+
+    def _size_with(self, text: _Text) -> tuple[int, int]:
+        return max(self._rows, len(self.texts) + 1), max(self._longest, text.most_tokens)
 
 
 class Writing:
@@ -68,7 +112,6 @@ class Writing:
 
     Args:
         queue: texts that wait.
-        engine: says what a text costs.
         settings: how many texts run, tokens of a step, and how many tokens a text may have.
         metrics: where steps are counted.
         after: is told which tasks were used.
@@ -79,15 +122,15 @@ class Writing:
     def __init__(
         self,
         queue: FairQueue,
-        engine: Engine,
         settings: ServeSettings,
         metrics: Metrics,
         after: Callable[[Mapping[str, Task]], None],
     ) -> None:
-        self._queue, self._engine, self._settings = queue, engine, settings
+        self._queue, self._settings = queue, settings
         self._metrics, self._after = metrics, after
         self._streams: dict[int, _Stream] = {}
         self._ended: list[float] = []  # of the texts that ended in this step, when they were queued
+        queue.free_places = settings.max_running
 
     @property
     def num_running(self) -> int:
@@ -107,65 +150,81 @@ class Writing:
             if stream.texts:
                 self._guarded(stream, lambda stream=stream: self._grow(stream))  # type: ignore[misc]
         fresh = self._admit()
-        for model_id, texts in _grouped(fresh, lambda one: id(one.model.backbone.model)).items():
-            stream = self._streams.setdefault(model_id, _Stream(Flow(texts[0].model.backbone)))
-            stream.texts += texts
+        flowing, alone = [text for text in fresh if text.flows], [text for text in fresh if not text.flows]
+        for texts in _grouped(flowing, lambda one: id(one.model.backbone.model)).values():
+            stream = self._stream_of(texts[0])
             self._guarded(stream, lambda stream=stream, texts=texts: self._join(stream, texts))  # type: ignore[misc]
+        for text in alone:
+            self._write_alone(text)
         self._streams = {key: stream for key, stream in self._streams.items() if stream.texts}
         if self._ended:
             self._queue.pace.note(len(self._ended), min(self._ended))
             self._ended = []
+        self._queue.free_places = 0 if alone and len(self._queue) else self._settings.max_running - self.num_running
         self._note(fresh, time.monotonic() - started)
 
     def give_up(self, refusal: Refusal) -> None:
         """Refuses all that wait or run."""
         self._queue.fail_all(lambda ticket: ticket.fail(refusal))
-        for stream in self._streams.values():
-            for text in stream.texts:
+        streams, self._streams = self._streams, {}
+        for stream in list(streams.values()):
+            for text in list(stream.texts):
                 text.waiting.ticket.fail(refusal)
-        self._streams = {}
 
     # -- new texts ---------------------------------------------------------------------------------------------------
 
     def _admit(self) -> list[_Text]:
-        """Takes texts from the queue while there is room; those that cannot run in a flow are written at once."""
+        """Takes texts from the queue while there is room; one that cannot run in a flow is the last of its step."""
         fresh: list[_Text] = []
-        held = sum(text.most_tokens for stream in self._streams.values() for text in stream.texts)
         tokens = 0
-        while self.num_running + len(fresh) < self._settings.max_running and (one := self._queue.take()) is not None:
+        while self.num_running < self._settings.max_running and (one := self._queue.take()) is not None:
             try:
-                text = self._prepared(one)
+                text = one.prepared or self._prepared(one)
             except Exception as error:
                 one.ticket.answer(one.place, refusal_of(error))
                 continue
-            cost = len(text.prepared.encoded[0])
-            is_first = not fresh and self.num_running == 0
-            is_full = tokens + cost > self._settings.tokens_per_step or held + text.most_tokens > _MOST_TOKENS_HELD
-            if is_full and not is_first and (fresh or held + text.most_tokens > _MOST_TOKENS_HELD):
+            cost = text.num_prompt_tokens
+            if (fresh and tokens + cost > self._settings.tokens_per_step) or not self._has_room(text):
+                one.prepared = text
                 self._queue.put_back(one)
                 break
+            one.prepared = None
             if one.ticket.start():
                 self._metrics.wait_seconds.observe(one.ticket.waited)
             one.ticket.num_tokens += cost
-            tokens, held = tokens + cost, held + text.most_tokens
-            if _flows(text):
-                fresh.append(text)
-            else:
-                self._write_alone(text)
+            tokens += cost
+            fresh.append(text)
+            if not text.flows:
+                break
+            self._stream_of(text).add(text)
         self._metrics.tokens.labels("read").inc(tokens)
         return fresh
+
+    def _has_room(self, text: _Text) -> bool:
+        """Whether keys and values stay within their bound; where no other text runs, this one may."""
+        own = self._streams.get(id(text.model.backbone.model)) if text.flows else None
+        others = sum(stream.room() for stream in self._streams.values() if stream is not own)
+        room = text.most_tokens if own is None else own.room(text)
+        return self.num_running == 0 or others + room <= _MOST_TOKENS_HELD
+
+    def _stream_of(self, text: _Text) -> _Stream:
+        backbone = text.model.backbone
+        return self._streams.setdefault(id(backbone.model), _Stream(backbone))
 
     def _prepared(self, one: Waiting) -> _Text:
         """A row ready to be written.
 
         Raises:
             PtuneError: the task cannot read it, or there is no room for the answer.
-            Refusal: settings that cannot be.
+            Refusal: settings that cannot be, or a conversation of too many messages.
         """
         model = one.ticket.task.model
         assert isinstance(model, WritingModel)
         settings = _settings(model, one.ticket.order.words, self._settings.limits.new_tokens)
-        prepared = model.prompts(one.ticket.task.examples([one.row]))
+        examples = one.ticket.task.examples([one.row])
+        if isinstance(model, DialogueModel):
+            _check_messages(examples[0], self._settings.limits.messages)
+        prepared = model.prompts(examples)
         model.check_room(settings.max_new_tokens, max_prompt=len(prepared.encoded[0]))
         samples = one.ticket.order.samples
         sample = samples[one.place] if samples else 0
@@ -246,9 +305,7 @@ class Writing:
     def _leave(self, stream: _Stream, is_over: Callable[[_Text], bool]) -> None:
         for number in reversed(range(len(stream.texts))):
             if is_over(stream.texts[number]):
-                stream.flow.leave(number)
-                stream.texts[number] = stream.texts[-1]
-                stream.texts.pop()
+                stream.leave(number)
 
     def _guarded(self, stream: _Stream, work: Callable[[], None]) -> None:
         """A fault takes the texts of its stream along, and no others."""
@@ -258,7 +315,7 @@ class Writing:
             refusal = refusal_of(error)
             for text in stream.texts:
                 text.waiting.ticket.fail(refusal)
-            stream.texts, stream.flow = [], Flow(self._engine.backbone)
+            stream.clear()
 
     def _note(self, fresh: Sequence[_Text], seconds: float) -> None:
         running = [text for stream in self._streams.values() for text in stream.texts]
@@ -291,11 +348,19 @@ def _settings(model: WritingModel, words: Mapping[str, Any], most_tokens: int) -
         raise bad_request(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
-def _flows(text: _Text) -> bool:
-    """Whether it can be written beside others."""
-    model = text.model
-    has_gates = isinstance(model.method, DeepConfig) and model.method.gate
-    return text.settings.beams == 1 and model.backbone.takes_plan and not has_gates and not model.has_candidates
+def _check_messages(example: Example, most: int) -> None:
+    """Counts before anything is rendered.
+
+    Raises:
+        DataError: the row holds no conversation.
+        Refusal: one of too many messages (400).
+    """
+    try:
+        num = len(dialogue_messages(example.fields, where=example.where))
+    except RecursionError:
+        raise bad_request("a row is nested too deeply", param="messages") from None
+    if num > most:
+        raise bad_request(f"a conversation has {num} messages, at most {most} are taken", param="messages")
 
 
 def _output_of(model: WritingModel) -> int:
