@@ -272,7 +272,7 @@ async def spread(run: Run, kind: str) -> dict[str, Any]:
             started = time.monotonic()
             answers[side] += await load(run, jobs_over(sides[side], 2000, seed=100 + window), until=started + seconds)
             took[side] += time.monotonic() - started
-    rates = {side: len(answers[side]) / took[side] for side in sides}
+    rates = {side: num_answered(answers[side]) / took[side] for side in sides}
     return {
         "rate_of_one": round(rates["spread"] / rates["one"], 3),
         "per_second": {side: round(rate, 2) for side, rate in rates.items()},
@@ -286,7 +286,7 @@ async def mixed(run: Run, tasks: Sequence[tuple[str, str]]) -> dict[str, Any]:
     say("mixed")
     started = time.monotonic()
     answers = await load(run, jobs_over(tasks, 5000, seed=3), until=started + run.options.seconds)
-    rate = len(answers) / (time.monotonic() - started)
+    rate = num_answered(answers) / (time.monotonic() - started)
     return {"per_second": round(rate, 2), **latencies([answer for _, answer in answers]), **statuses(answers)}
 
 
@@ -385,6 +385,11 @@ def compare(kept: Sequence[tuple[Job, Any]], folder: Path, backbone: ptune.Backb
                 expected.get("tags", expected), sort_keys=True
             )
     return {"compared": len(kept), "largest_of_a_probability": largest, "other_answers_not_equal": unequal}
+
+
+def num_answered(done: Sequence[tuple[Job, Answer]]) -> int:
+    """A refusal is fast, and no answer."""
+    return sum(answer.status == 200 for _, answer in done)
 
 
 def latencies(answers: Sequence[Answer]) -> dict[str, float]:

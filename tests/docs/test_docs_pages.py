@@ -48,7 +48,7 @@ def test_yaml_block_is_a_recipe(block: Block) -> None:
     needed = {"train": "x.csv", "template": "{text}{soft:4} It was{mask}", "backbone": "smollm2-135m-q4"}
     if "labels" not in values and task_class(values.get("task", "classification")).labels_are == "required":
         needed["labels"] = {"a": ["great"], "b": ["terrible"]}  # type: ignore[assignment]
-    if "hard" in str(values.get("method")) or "prompt-tuning" in str(values.get("method")):
+    if any(name in str(values.get("method")) for name in ("hard", "prompt-tuning", "p-tuning-v2", "prefix-tuning")):
         needed["template"] = "{text} It was{mask}"
     Recipe.of({**needed, **values})
 

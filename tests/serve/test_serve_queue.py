@@ -176,6 +176,16 @@ def test_the_pace_is_from_end_to_end_whatever_else_ran_in_between(monkeypatch: p
     assert pace.seconds_per_text == pytest.approx(1.0 - 0.8**4 * 0.5)
 
 
+def test_texts_side_by_side_end_as_often_as_their_number_over_their_time() -> None:
+    """Eight texts that began together and take four seconds: the first end is no sign of one text every four seconds."""
+    pace = Pace()
+    for _ in range(8):
+        pace.note_beside(4.0, 8)
+        assert pace.seconds_per_text == pytest.approx(0.5)
+    pace.note_beside(1.0, 1)
+    assert pace.seconds_per_text == pytest.approx(0.5 + 0.2 * 0.5)
+
+
 def test_what_finds_a_free_place_waits_for_nothing() -> None:
     queue = queue_of(max_wait=1.0)
     queue.pace.seconds_per_text, queue.free_places = 5.0, 4

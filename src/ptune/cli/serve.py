@@ -31,6 +31,7 @@ def serve(
     max_inputs: Annotated[int, typer.Option(help="Texts of one request.")] = 64,
     max_n: Annotated[int, typer.Option(help="Completions of one prompt.")] = 4,
     max_tokens: Annotated[int, typer.Option(help="Tokens that are written for one prompt.")] = 256,
+    max_messages: Annotated[int, typer.Option(help="Messages of one conversation.")] = 256,
     max_bundle_bytes: Annotated[int, typer.Option(help="Bytes of one bundle's files.")] = 64_000_000,
     scan_seconds: Annotated[float, typer.Option(help="How often the folder is looked at.")] = 2.0,
     grace_seconds: Annotated[float, typer.Option(help="How long to finish what runs when told to stop.")] = 30.0,
@@ -43,7 +44,7 @@ def serve(
     from ptune.serve import Limits, ServeSettings
     from ptune.serve import serve as run
 
-    limits = Limits(max_body, max_text, max_inputs, max_n, max_tokens, max_bundle_bytes)
+    limits = Limits(max_body, max_text, max_inputs, max_n, max_tokens, max_bundle_bytes, max_messages)
     settings = ServeSettings(
         folder,
         backbone=backbone,

@@ -20,7 +20,11 @@ _LONGEST_RETRY = 60.0
 
 
 class Pace:
-    """How long it takes from one text's end to the next one's, lately; other kinds of work in between count too."""
+    """How long it takes from one text's end to the next one's, lately; other kinds of work in between count too.
+
+    Texts that are computed together are noted by when they end. Texts that run side by side are noted by how long each took
+    and how many ran: when many begin at once, the first one's end says nothing of how often texts end from then on.
+    """
 
     def __init__(self) -> None:
         self.seconds_per_text = 0.0
@@ -33,11 +37,23 @@ class Pace:
             num_texts: that ended together.
             queued_at: when the first of them was put into the queue; before, there may have been nothing to do.
         """
-        now, before = time.monotonic(), self.seconds_per_text
-        own = (now - max(self._noted_at, queued_at)) / num_texts
+        now = time.monotonic()
+        self._learn((now - max(self._noted_at, queued_at)) / num_texts, num_texts)
+        self._noted_at = now
+
+    def note_beside(self, seconds: float, num_beside: int) -> None:
+        """A text is done that was not alone; by Little's law one ends every `seconds / num_beside`.
+
+        Args:
+            seconds: from its beginning.
+            num_beside: texts that ran, itself included.
+        """
+        self._learn(seconds / num_beside, 1)
+
+    def _learn(self, own: float, num_texts: int) -> None:
+        before = self.seconds_per_text
         weight = 1 - (1 - _WEIGHT_OF_NEW) ** num_texts  # as if each had been noted by itself
         self.seconds_per_text = own if before == 0 else before + weight * (own - before)
-        self._noted_at = now
 
 
 class FairQueue:

@@ -37,13 +37,14 @@ _PLAIN = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
 
 @dataclass(eq=False)
 class _Text:
-    """One text that is to be written, or is being written."""
+    """One text that is to be written, or is being written, since `began`."""
 
     waiting: Waiting
     model: WritingModel
     settings: DecodeSettings
     prepared: PreparedTexts
     line: Line
+    began: float = 0.0
 
     @property
     def sample(self) -> int:
@@ -129,7 +130,7 @@ class Writing:
         self._queue, self._settings = queue, settings
         self._metrics, self._after = metrics, after
         self._streams: dict[int, _Stream] = {}
-        self._ended: list[float] = []  # of the texts that ended in this step, when they were queued
+        self._ended: list[float] = []  # how long each text took that ended in this step
         queue.free_places = settings.max_running
 
     @property
@@ -146,6 +147,7 @@ class Writing:
         """One token for each running text; then new ones."""
         started = time.monotonic()
         self._drop()
+        num_beside = max(1, self.num_running)
         for stream in self._streams.values():
             if stream.texts:
                 self._guarded(stream, lambda stream=stream: self._grow(stream))  # type: ignore[misc]
@@ -157,9 +159,9 @@ class Writing:
         for text in alone:
             self._write_alone(text)
         self._streams = {key: stream for key, stream in self._streams.items() if stream.texts}
-        if self._ended:
-            self._queue.pace.note(len(self._ended), min(self._ended))
-            self._ended = []
+        for seconds in self._ended:
+            self._queue.pace.note_beside(seconds, num_beside)
+        self._ended = []
         self._queue.free_places = 0 if alone and len(self._queue) else self._settings.max_running - self.num_running
         self._note(fresh, time.monotonic() - started)
 
@@ -188,7 +190,7 @@ class Writing:
                 one.prepared = text
                 self._queue.put_back(one)
                 break
-            one.prepared = None
+            one.prepared, text.began = None, time.monotonic()
             if one.ticket.start():
                 self._metrics.wait_seconds.observe(one.ticket.waited)
             one.ticket.num_tokens += cost
@@ -299,7 +301,7 @@ class Writing:
         ticket, place = text.waiting.ticket, text.waiting.place
         ticket.tell(place, piece, written)
         ticket.answer(place, written)
-        self._ended.append(ticket.queued_at)
+        self._ended.append(time.monotonic() - text.began)
         self._metrics.texts.labels(ticket.name).inc()
 
     def _leave(self, stream: _Stream, is_over: Callable[[_Text], bool]) -> None:
