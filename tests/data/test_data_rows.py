@@ -121,6 +121,14 @@ def test_renaming_errors(write, fails):
     assert "two columns are called 'x'" in fails(read_examples, clash, columns={"review": "x", "text": "x"})
 
 
+def test_examples_have_been_read_before_and_keep_their_names(fails):
+    swap = {"a": "b", "b": "a"}
+    once = read_examples([{"a": "1", "b": "2"}], columns=swap)
+    assert read_examples(once, columns=swap) == once
+    assert read_examples([*once, {"a": "3", "b": "4"}], columns=swap)[1].fields == {"b": "3", "a": "4"}
+    assert fails(read_examples, once, fields=["text"], columns=swap).endswith("(give the examples that field)")
+
+
 def test_a_field_cannot_be_the_label(fails):
     line = fails(read_examples, [{"label": "a"}], fields=["label"])
     assert (

@@ -1,5 +1,6 @@
 """Calibration, temperature and abstention as keys of a recipe: what they set, what the bundle keeps, what is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,30 @@ def test_own_texts_are_read_from_a_file_beside_the_recipe(hard: dict[str, Any], 
     by_file = ptune.fit(**hard, calibration={"name": "contextual", "texts": str(tmp_path / "free.csv")})
     by_hand = ptune.fit(**hard, calibration={"name": "contextual", "texts": ["a film", "a story"]})
     torch.testing.assert_close(prior_of(by_file), prior_of(by_hand), rtol=0, atol=0)
+
+
+class Frame:
+    """Has what tells a data frame, and iterates over its columns as one does."""
+
+    columns = ("text",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def to_dict(self, orient: str) -> list[dict[str, str]]:
+        raise NotImplementedError
+
+
+def test_own_texts_may_be_rows_of_any_kind(hard: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "free.csv").write_text("text\na film\na story\n", encoding="utf-8")
+    texts = ["a film", "a story"]
+    by_hand = prior_of(ptune.fit(**hard, calibration={"name": "contextual", "texts": texts}))
+    for given in (tmp_path / "free.csv", (text for text in texts), [{"text": text} for text in texts], tuple(texts)):
+        task = ptune.fit(**hard, calibration={"name": "contextual", "texts": given})
+        torch.testing.assert_close(prior_of(task), by_hand, rtol=0, atol=0)
+    for given, fault in ((Frame(), "data frame"), ([], "there are no rows"), (iter(()), "there are no rows")):
+        with pytest.raises(PtuneError, match=fault):
+            ptune.fit(**hard, calibration={"name": "contextual", "texts": given})
 
 
 def test_a_learned_prompt_is_calibrated_as_it_starts(words: dict[str, Any]) -> None:

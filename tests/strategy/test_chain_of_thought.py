@@ -54,6 +54,11 @@ def settings(**keys: Any) -> ChainOfThoughtSettings:
         ("#### {answer}", "2 + 2 = 4\n#### 4\nNext question", "4"),
         ("所以答案是{answer}。", "质量很差。所以答案是消极。", "消极"),
         ("\nAnswer: {answer}", "because\nAnswer: very bad\n", "very bad"),
+        ("Answer:\n{answer}", "because\nAnswer:\nvery bad\nAnd so on", "very bad"),
+        ("Answer:\n {answer}.", "Answer:\n\n 12.", "12"),
+        ("Answer: {answer}", "Answer:\nvery bad", None),
+        ("所以答案是{answer}。", "答案不明。所以答案是3.5。这是因为很差。", "3.5"),
+        ("所以答案是{answer}。", "所以答案是3。不对，所以答案是4。", "4"),
     ],
 )
 def test_an_answer_is_what_stands_at_the_last_place_that_says_so(form: str, text: str, answer: str | None) -> None:
@@ -72,6 +77,12 @@ def test_an_answer_is_what_stands_at_the_last_place_that_says_so(form: str, text
         ("-3", "3", False),
         ("C", "C++", False),
         ("nan", "NaN", True),
+        ("1e9999999", "1E9999999", True),
+        ("1e9999999", "1e9999998", False),
+        ("1e-9999999", "0", False),
+        ("-0.00", "0", True),
+        ("1e3", "1000", True),
+        ("0.12345678901234567890123456789012345", "0.12345678901234567890123456789012346", False),
     ],
 )
 def test_answers_are_compared_plainly(first: str, second: str, same: bool) -> None:

@@ -1,19 +1,21 @@
 """Demonstrations: drawn, ordered, written as a person would, computed once for all texts, calibrated as they are read."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import ptune
 from ptune.data import Example
-from ptune.errors import PtuneError
+from ptune.errors import PtuneError, TemplateError
 from ptune.model import PromptModel
-from ptune.readout import contextual_prior
+from ptune.readout import best_temperature, contextual_prior
 from ptune.recipe import Recipe
 from ptune.strategy import InContextSettings, run_in_context
 from ptune.strategy.demos import demo_text
 from ptune.strategy.in_context import choose_demos
-from ptune.template import Template
+from ptune.template import Template, TextSegment
 from tiny import tiny_backbone
 
 ROWS = [
@@ -42,6 +44,51 @@ def recipe(kind: str = "gpt2", **keys: Any) -> Recipe:
 )
 def test_a_demonstration_reads_as_the_template_with_its_answer(template: str, text: str) -> None:
     assert demo_text(Template.parse(template), EXAMPLES[3], "terrible") == text
+
+
+def test_a_demonstration_is_text_alone() -> None:
+    """Special tokens at its ends have nothing to set apart and are left out; between its texts they would be lost."""
+    assert demo_text(Template.parse("{demos}{sep}{text} It was{mask}{sep}"), EXAMPLES[3], "bad") == "It was bad It was bad"
+    with pytest.raises(TemplateError, match="cannot hold the special token <sep>"):
+        demo_text(Template.parse("{demos}{text}{sep}It was{mask}"), EXAMPLES[3], "bad")
+
+
+@pytest.mark.parametrize("choose", ["random", "nearest"])
+def test_renamed_columns_are_renamed_once(choose: str, tmp_path: Path) -> None:
+    rows = [{"review": row["text"], "stars": row["label"], "text": "another column"} for row in ROWS]
+    renamed = {"columns": {"review": "text", "text": "old", "stars": "label"}, "train": rows, "test": rows[:3]}
+    (tmp_path / "free.csv").write_text("review,text,stars\na film,,\nthe food,,\n", encoding="utf-8")
+    texts = {"name": "contextual", "texts": str(tmp_path / "free.csv")}
+    settings = InContextSettings(choose=choose, per_label=1)
+    got = run_in_context(recipe(**renamed, calibration=texts, max_length=40), settings)
+    plain = {"name": "contextual", "texts": ["a film", "the food"]}
+    expected = run_in_context(recipe(calibration=plain, max_length=40), settings)
+    torch.testing.assert_close(got.tasks[0].scores(EXAMPLES), expected.tasks[0].scores(EXAMPLES), rtol=0, atol=1e-5)
+
+
+def test_texts_of_the_data_may_look_like_another_tools_template(tmp_path: Path) -> None:
+    odd = ("a [SEP] film", "<mask> was ｛great｝", "[V] {text} {mask} ____", "[MASK]", "[CLS] bad", "<extra_id_0>")
+    rows = [{"text": text, "label": row["label"]} for text, row in zip(odd, ROWS, strict=True)]
+    settings = InContextSettings(per_label=3, order="by-label", separator=" / ")
+    task = run_in_context(recipe("t5", train=rows, max_length=40), settings).tasks[0]
+    demos = choose_demos([Example({"text": row["text"]}, row["label"]) for row in rows], ("good", "bad"), 3, 0, "by-label")
+    shown = "".join(f"{one.fields['text']} It was {WORDS[str(one.label)][0]} / " for one in demos)
+    assert task.model.template.render({"text": "bad"})[0] == TextSegment(shown)
+    again = ptune.load(task.save(tmp_path / "task"), backbone=tiny_backbone("t5"))
+    assert again.model.template == task.model.template
+    torch.testing.assert_close(again.scores(EXAMPLES), task.scores(EXAMPLES), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("choose", ["random", "nearest"])
+def test_temperature_is_chosen_on_the_validation_rows(choose: str) -> None:
+    settings = InContextSettings(choose=choose, per_label=1)
+    keys = {"validation": ROWS[1:5], "max_length": 40}
+    plain = run_in_context(recipe(**keys), settings).tasks[0].model
+    model = run_in_context(recipe(**keys, temperature=True, abstain_below=0.6), settings).tasks[0].model
+    held = EXAMPLES[1:5]
+    labels = torch.tensor([0 if one.label == "good" else 1 for one in held])
+    assert model.temperature == pytest.approx(best_temperature(plain.scores(plain.prepare(held)), labels))
+    assert plain.temperature == 1 != model.temperature and model.abstain_below == 0.6
 
 
 def test_orders() -> None:
@@ -100,6 +147,8 @@ def test_sets_speak_together() -> None:
     [
         ({"template": "{text} It was{mask}"}, "no place for demonstrations"),
         ({"template": "{demos}{text}{soft:2} It was{mask}", "method": "p-tuning"}, "trains nothing"),
+        ({"augment": {"copies": 1}}, "trains nothing"),
+        ({"template": "{demos}{text}{sep}It was{mask}"}, "cannot hold the special token"),
     ],
 )
 def test_what_cannot_be_is_refused(keys: dict[str, Any], fault: str) -> None:

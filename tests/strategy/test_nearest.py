@@ -155,6 +155,17 @@ def test_mixed_with_other_tasks_it_answers_as_alone() -> None:
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
+@pytest.mark.parametrize("shown", [{"count": 3}, {"per_label": 2}])
+def test_texts_are_compared_a_few_at_a_time(shown: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = near(shown=settings(**shown)).tasks[0].model
+    assert isinstance(model, PromptModel) and model.near_demos is not None
+    examples = [Example({"text": row["text"]}) for row in ROWS]
+    whole = model.near_demos.others(), model.near_demos.nearest(examples)
+    assert all(number not in chosen for number, chosen in enumerate(whole[0]))
+    monkeypatch.setattr("ptune.model.near_demos._COMPARED", 3)
+    assert (model.near_demos.others(), model.near_demos.nearest(examples)) == whole
+
+
 def test_it_is_judged() -> None:
     found = near()
     right = sum(p.label == row["label"] for p, row in zip(found.tasks[0].predict(ROWS[:3]), ROWS[:3], strict=True))

@@ -131,6 +131,15 @@ def _nobody(*_: Any) -> None:
     raise EmptyClass(1)
 
 
+def test_renamed_columns_are_renamed_once() -> None:
+    rows = [{"review": row["text"], "label": row["label"]} for row in ROWS]
+    more = [{"review": text} for text in MORE]
+    renamed = recipe(train=rows, test=rows[:4], columns={"review": "text"})
+    one = run_pet(renamed, PetSettings(patterns=PATTERNS[:1], unlabelled=more))
+    other = run_pet(recipe(), PetSettings(patterns=PATTERNS[:1], unlabelled=MORE))
+    assert one.facts["pet"] == other.facts["pet"]
+
+
 def test_a_head_may_be_the_student() -> None:
     settings = PetSettings(patterns=PATTERNS, unlabelled=MORE, student={"head": "linear", "labels": ["good", "bad"]})
     task = run_pet(recipe(), settings)
@@ -178,3 +187,58 @@ def test_one_recipe_holds_sections_of_several_strategies(tmp_path: Path) -> None
     assert read_section(path, "pet", PetSettings)[1].unlabelled == "more.csv"
     for strategy, settings in {"icl": InContextSettings, "cot": ChainOfThoughtSettings, "search": SearchSettings}.items():
         assert read_section(path, strategy, settings)[1] == settings()
+
+
+def test_a_stopped_run_goes_on_without_its_finished_models(tmp_path: Path) -> None:
+    settings = PetSettings(patterns=PATTERNS, unlabelled=MORE, seeds=2, generations=2, growth=2, teachers=1)
+    whole = run_pet(recipe(), settings, out=tmp_path / "whole")
+    steps: list[int] = []
+
+    def stops(event: Any) -> None:
+        steps.append(event.step)
+        if len(steps) == 6 * 3:  # within the third model
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pet(recipe(), settings, out=tmp_path / "parts", listeners=[stops])
+    finished = sorted(path.name for path in (tmp_path / "parts" / "members").iterdir())
+    assert finished == ["1-0.pt", "1-1.pt"]
+    with pytest.raises(PtuneError, match="not empty"):
+        run_pet(recipe(), settings, out=tmp_path / "parts")
+    with pytest.raises(PtuneError, match="other recipe"):
+        run_pet(recipe(steps=7), settings, out=tmp_path / "parts", resume=True)
+    trained: list[int] = []
+    parts = run_pet(
+        recipe(), settings, out=tmp_path / "parts", resume=True, listeners=[lambda event: trained.append(event.step)]
+    )
+    assert trained.count(1) == 8 - 2 + 1  # two generations of four models, two of them there, and the student
+    assert parts.facts["pet"] == whole.facts["pet"]
+    one, two = (task.predict(["a great film"])[0].probabilities for task in (whole, parts))
+    assert one == pytest.approx(two, abs=1e-6)
+
+
+def test_models_read_on_while_they_learn() -> None:
+    """The loss of a step is (1 - a) of the task's and a of the texts'; with a = 0 it is the task's."""
+    from ptune.model import LanguageModel, ReadingAlong
+    from ptune.recipe import build_model, read_splits
+
+    chosen = recipe(tune="lm", method="hard", template="{text} It was{mask}")
+    model: Any = build_model(chosen, chosen.backbone, read_splits(chosen))
+    rows = model.prepare(read_splits(chosen).train)
+    along = ReadingAlong(model, MORE, weight=0.3, batch_size=4)
+    batch = along.batch(rows, [0, 1, 2, 3])
+    torch.manual_seed(7)
+    loss = along(batch).loss
+    reader = LanguageModel(chosen.backbone)
+    texts = reader.prepare(MORE, max_length=model.max_length)
+    torch.manual_seed(7)
+    read = reader(reader.batch(texts, torch.randint(len(texts), (4,)).tolist())).loss
+    torch.testing.assert_close(loss, 0.7 * model(batch).loss + 0.3 * read)
+    assert along.looks(rows) == model.looks(rows)
+
+    settings = PetSettings(patterns=[{"template": "{text} It was{mask}"}], unlabelled=MORE)
+    plain = run_pet(recipe(tune="lm", method="hard", template="{text} It was{mask}"), settings)
+    read_on = run_pet(chosen, settings.model_copy(update={"language_loss": 0.5}))
+    assert plain.facts["pet"]["members"] and read_on.facts["pet"]["members"]
+    with pytest.raises(RecipeError, match="frozen model"):
+        run_pet(recipe(), settings.model_copy(update={"language_loss": 0.5, "patterns": PATTERNS}))

@@ -219,6 +219,33 @@ def test_the_given_template_stays_where_nothing_is_better(monkeypatch: pytest.Mo
     assert (found.best.way, found.best.template, found.best.gain, found.others) == ("given", "{text} It was{mask}", 0.0, ())
 
 
+def test_a_gain_of_rounding_errors_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three folds gain 0, -0.3 and +0.3, which adds up to 2e-17; the loss is worse."""
+    other = Template.parse("{text} So{mask}")
+    monkeypatch.setattr(template_search, "edit_templates", lambda *rest, **keys: [other])
+    accuracies = iter([0.5, 0.2, 0.8])
+
+    def worth(self: Any, template: Template, judged: list[int], proposing: list[int]) -> tuple[float, float]:
+        return (0.5, 0.0) if template != other else (next(accuracies) if judged != proposing else 0.9, -1.0)
+
+    monkeypatch.setattr(template_search._Judge, "worth", worth)
+    found = search_template(recipe(), few(ways=("edits",), folds=3))
+    assert found.best.way == "given" and found.others[0].template == str(other)
+
+
+def test_words_of_several_tokens_are_filled_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[Any] = []
+    build = PromptModel.build
+
+    def noted(cls: Any, **keys: Any) -> PromptModel:
+        orders.append(keys.get("fill"))
+        return build(**keys)
+
+    monkeypatch.setattr(PromptModel, "build", classmethod(noted))
+    search_template(recipe("bert", fill="chain"), few(ways=("edits", "triggers")))
+    assert set(orders) == {"chain"}
+
+
 def test_it_is_printed_as_a_template_to_paste() -> None:
     found = search_template(recipe(template="{text} It was:\n{mask}"), few())
     assert isinstance(found, FoundTemplates)

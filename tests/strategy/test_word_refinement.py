@@ -128,6 +128,53 @@ def test_lists_in_a_file_and_unlabelled_texts_beside_the_recipe(tmp_path: Path, 
     assert yaml.safe_load(printed)["aggregate"] == "logsumexp" and "# shared: day" in printed
 
 
+def write_recipe(folder: Path, backbone: str, **section: Any) -> Path:
+    """A recipe whose labels are names alone, as the documentation shows it."""
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    values = {"train": "train.jsonl", "labels": ["good", "bad"], "template": "{text} It was{mask}", "method": "hard"}
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**values, "backbone": backbone, "refine": section}), encoding="utf-8")
+    return path
+
+
+def test_labels_may_be_names_alone(tmp_path: Path, tiny_folder: Any, capsys: Any) -> None:
+    (tmp_path / "words.yaml").write_text(yaml.safe_dump(LISTS), encoding="utf-8")
+    path = write_recipe(tmp_path, tiny_folder("gpt2"), words="words.yaml")
+    assert main(["search", "refine", str(path), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["labels"]) == {"good", "bad"}
+    assert main(["search", "refine", str(write_recipe(tmp_path, tiny_folder("gpt2")))]) == 2
+    assert "there are no lists of words" in capsys.readouterr().err
+    path.write_text(path.read_text(encoding="utf-8").replace("- bad", "- good"), encoding="utf-8")
+    assert main(["search", "refine", str(path)]) == 2
+    assert "'good' is named twice" in capsys.readouterr().err
+
+
+def test_lists_are_read_as_recipes_are(tmp_path: Path) -> None:
+    """`no` is a word, and a label that stands twice is a mistake."""
+    (tmp_path / "words.yaml").write_text("\ufeffgood: [good, great]\nbad: [bad, no, not]\n", encoding="utf-8")
+    found = refine_words(recipe("gpt2"), RefineSettings(words=str(tmp_path / "words.yaml"), keep=1.0))
+    assert [one.word for one in found.words] == ["good", "great", "bad", "no", "not"]
+    (tmp_path / "words.yaml").write_text("good: [good]\ngood: [great]\nbad: [bad]\n", encoding="utf-8")
+    with pytest.raises(PtuneError, match="stands twice"):
+        refine_words(recipe("gpt2"), RefineSettings(words=str(tmp_path / "words.yaml")))
+
+
+def test_texts_are_drawn_by_the_seed_and_not_the_first_ones() -> None:
+    """Rows sorted by label: the first four are of one label, and priors from these alone would be that label's."""
+    settings = RefineSettings(words=LISTS, num_texts=4, keep=1.0, min_relevance=0.0)
+    first = refine_words(recipe("gpt2"), settings.model_copy(update={"unlabelled": ROWS[:4]}))
+    drawn = [refine_words(recipe("gpt2", seed=seed), settings) for seed in range(4)]
+    assert all(one.num_texts == 4 for one in drawn) and drawn[1] == refine_words(recipe("gpt2", seed=1), settings)
+    priors = {tuple(one.log_prior for one in found.words) for found in (first, *drawn)}
+    assert len(priors) > 3
+    texts = [row["text"] for row in ROWS]
+    unlabelled = [
+        refine_words(recipe("gpt2", seed=seed), settings.model_copy(update={"unlabelled": texts})) for seed in range(4)
+    ]
+    for one, other in zip(drawn, unlabelled, strict=True):
+        assert [word.log_prior for word in one.words] == pytest.approx([word.log_prior for word in other.words], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("keys", "section", "fault"),
     [
@@ -139,6 +186,7 @@ def test_lists_in_a_file_and_unlabelled_texts_beside_the_recipe(tmp_path: Path, 
         ({}, {"words": {"good": ["terrible"], "bad": ["bad"]}}, "'terrible' stands for 'good', but is of several tokens"),
         ({}, {"words": {"good": ["day"], "bad": ["day"]}}, "'day' stands for 'good', but is another label's too"),
         ({"labels": ["good", "bad"], "head": "prototypes"}, {}, "there are no lists of words"),
+        ({}, {}, "there are no lists of words"),
         ({"template": "{text} It was{mask} ."}, {"words": LISTS}, "what stands behind {mask} is not seen"),
         ({"task": "regression", "labels": {1: "bad", 2: "good"}}, {}, "label words are for task: classification"),
     ],

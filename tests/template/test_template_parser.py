@@ -20,6 +20,7 @@ GOOD = {
     "{soft:5 same}": (Soft(5, same=True),),
     '{soft:"a}b{c \\"d\\" \\\\ \\n"}': (Soft(None, 'a}b{c "d" \\ \n'),),
     '{special:"<eos>"}': (Special("<eos>"),),
+    '{text} a{hard:"[SEP]"}b {hard:"｛\\n\\"｝"} {{{mask}': (Field("text"), Text(' a[SEP]b ｛\n"｝ {'), Mask()),
     "{sep}{choice}{demos}": (Sep(), Choice(), Demos()),
     "{{a}} {text}": (Text("{a} "), Field("text")),
     "{{{text}}}": (Text("{"), Field("text"), Text("}")),
@@ -45,6 +46,8 @@ def test_reads_and_writes_the_canonical_form(source: str) -> None:
         ("{soft:3 id=a}{mask}{soft id=a}", "{soft:3 id=a}{mask}{soft:3 id=a}"),
         ("{text trim=tail}", "{text}"),
         ("{special:'</s>'}", '{special:"</s>"}'),
+        ("{hard:'a {b}'} {text}", "a {{b}} {text}"),
+        ('{hard:"____"} {text}{mask}', "____ {text}{mask}"),
     ],
 )
 def test_other_spellings_become_canonical(source: str, canonical: str) -> None:
@@ -89,6 +92,8 @@ BAD = {
     "{soft:3 id=a} {soft:4 id=a}": ("differ from the first with that id at column 15", "{soft id=a}"),
     "{special:<eos>}": ("not in quotes", '{special:"<eos>"}'),
     '{special:" "}': ("without text", "<eos>"),
+    "{hard} {mask}": ("hard words that are not in quotes", '{hard:"[SEP]"}'),
+    '{hard:"[SEP]"} [CLS] {mask}': ("[CLS]", "leave it out"),
     "{sep raw}": ('unknown option "raw"', "{sep}"),
     "{:3}": ('":" in place of a name', "{text}"),
     "{Mask}": ("unknown {Mask} at column 2", "{mask} in small letters"),
@@ -144,9 +149,16 @@ def test_the_line_is_named_in_templates_of_several_lines() -> None:
 
 
 def test_nodes_made_by_a_program_obey_the_same_rules() -> None:
-    for nodes in ((), (Text(" "),), (Field("mask"),), (Soft(0),), (Soft(None),), (Text("[MASK]"),)):
+    for nodes in ((), (Text(" "),), (Field("mask"),), (Soft(0),), (Soft(None),)):
         with pytest.raises(TemplateError):
             Template(nodes)
     with pytest.raises(TemplateError, match="differ from the first"):
         Template((Soft(2, name="a"), Mask(), Soft(3, name="a")))
     assert Template((Text("a"), Text(""), Text("b"))).nodes == (Text("ab"),)
+
+
+@pytest.mark.parametrize("words", ["[MASK]", "a [SEP][V] <mask> b", "｛text｝", "[unused1] {x}", "____ {mask}", "<extra_id_0>"])
+def test_words_that_look_like_another_tools_notation_are_written_in_quotes(words: str) -> None:
+    """As hard words of a person they are a mistake; of a program, which shows a text of the data, they are words."""
+    for template in (Template((Text(words), Field("text"))), Template((Text(words), Field("text"), Mask()))):
+        assert Template.parse(str(template)) == template

@@ -28,7 +28,9 @@ from ptune.template import (
 
 unhurried = settings(deadline=None)  # the machine may be busy
 
-WORDS = st.text(alphabet="ab Z1{}\"'\\\n\t:=,.!_-总体好，：“”{}{}", min_size=1, max_size=12)
+LETTERS = st.text(alphabet="ab Z1{}\"'\\\n\t:=,.!_-总体好，：“”{}{}", min_size=1, max_size=12)
+FOREIGN = st.sampled_from(["[MASK]", "[SEP]", "[V1]", "<mask>", "<text_a>", "____", "{mask}", "｛", "｝", "[CLS"])
+WORDS = LETTERS | st.lists(LETTERS | FOREIGN, min_size=1, max_size=4).map("".join)
 NAMES = st.text(alphabet=string.ascii_letters + string.digits + "_-文本é", min_size=1, max_size=6)
 COUNTS = st.integers(1, 12)
 SOFT = st.one_of(

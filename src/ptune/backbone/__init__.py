@@ -11,7 +11,7 @@ from ptune.backbone.catalogue import ModelEntry, cache_dir, catalogue, entry, lo
 if TYPE_CHECKING:
     from ptune.backbone.backbone import Backbone
     from ptune.backbone.kept import ContextType, KeptContexts, LeadContexts, context_bytes
-    from ptune.backbone.load import BackboneLike, DType, load_backbone
+    from ptune.backbone.load import BackboneLike, DType, load_backbone, save_backbone
     from ptune.backbone.output_layer import OutputLayer
     from ptune.backbone.stacks import Stack, text_keys_and_values
 
@@ -24,6 +24,7 @@ _FILE_OF = {
     "LeadContexts": "kept",
     "context_bytes": "kept",
     "load_backbone": "load",
+    "save_backbone": "load",
     "OutputLayer": "output_layer",
     "Stack": "stacks",
     "text_keys_and_values": "stacks",
@@ -45,6 +46,7 @@ __all__ = [
     "entry",
     "load_backbone",
     "local_folder",
+    "save_backbone",
     "text_keys_and_values",
 ]
 

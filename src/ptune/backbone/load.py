@@ -16,7 +16,7 @@ from ptune.backbone.backbone import Backbone
 from ptune.backbone.catalogue import catalogue, entry, local_folder
 from ptune.errors import BackboneError, notice
 
-__all__ = ["BackboneLike", "DType", "load_backbone"]
+__all__ = ["BackboneLike", "DType", "load_backbone", "save_backbone"]
 
 DType = Literal["fp32", "bf16", "int8"]
 BackboneLike = str | Path | Backbone | tuple[Any, Any]
@@ -63,6 +63,23 @@ def load_backbone(
     from ptune.backbone.quantised import quantise
 
     return quantise(loaded)
+
+
+def save_backbone(backbone: Backbone, folder: str | Path) -> None:
+    """Writes a model folder as transformers does, for the attention that it would choose itself.
+
+    Args:
+        backbone: with its weights as they are now.
+        folder: made where it is not there.
+    """
+    model, own = backbone.model, backbone.model.config._attn_implementation
+    if getattr(type(model), "_supports_sdpa", False):
+        model.set_attn_implementation("sdpa")
+    with _quiet():
+        model.save_pretrained(folder)
+        backbone.tokens.tokenizer.save_pretrained(folder)
+    if model.config._attn_implementation != own:
+        model.set_attn_implementation(own)
 
 
 def _folder(name: str) -> str:
@@ -153,7 +170,7 @@ def _device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps transformers' load reports and progress bars off the terminal."""
+    """Keeps transformers' reports and progress bars off the terminal."""
     from transformers.utils import logging as transformers_logging
 
     level, logger = transformers_logging.get_verbosity(), logging.getLogger("transformers")

@@ -15,6 +15,7 @@ import typer
 
 from ptune import __version__
 from ptune.cli import data, models, runs, template
+from ptune.cli.adapt import adapt
 from ptune.cli.compare import compare
 from ptune.cli.console import say
 from ptune.cli.cot import cot
@@ -25,6 +26,7 @@ from ptune.cli.icl import icl
 from ptune.cli.import_ import import_
 from ptune.cli.init import init
 from ptune.cli.inspect import inspect
+from ptune.cli.mix import mix
 from ptune.cli.pet import pet
 from ptune.cli.plan import plan
 from ptune.cli.predict import predict
@@ -46,7 +48,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, plan, train, compare, recommend, stress, pet, icl, cot, evaluate, predict, inspect, export, push):
+for _verb in (
+    init,
+    plan,
+    train,
+    compare,
+    recommend,
+    stress,
+    pet,
+    icl,
+    cot,
+    adapt,
+    mix,
+    evaluate,
+    predict,
+    inspect,
+    export,
+    push,
+):
     app.command()(_verb)
 app.command("import")(import_)
 for _group, _help in (

@@ -15,6 +15,7 @@ __all__ = ["pet"]
 def pet(
     recipe: Annotated[Path, typer.Argument(help="The student's recipe, with a section pet: (see docs/strategies.md).")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overrides: Override = None,
     as_json: AsJson = False,
 ) -> None:
@@ -23,7 +24,7 @@ def pet(
     from ptune.strategy import PetSettings, read_section, run_pet
 
     chosen, settings = read_section(recipe, "pet", PetSettings, dict(parse_override(text) for text in overrides or ()))
-    task = run_pet(chosen, settings, out=out, say=say)
+    task = run_pet(chosen, settings, out=out, resume=resume, say=say)
     if as_json:
         print_json({**task.facts, "run": str(out), "bundle": str(out / "bundle")})
         return

@@ -5,6 +5,7 @@ Also here: label sets, few-shot samples, held-out rows, fingerprints, the descri
 """
 
 from ptune.data.answers import Answer, read_answers
+from ptune.data.augment import Augment, augmented
 from ptune.data.describe import Conflict, Description, FieldStats, Lengths, Overlap, SplitStats, describe
 from ptune.data.dialogue import DialogueColumns, DialogueMessage, dialogue_messages
 from ptune.data.encoding import decode
@@ -28,6 +29,7 @@ from ptune.data.tags import (
 
 __all__ = [
     "Answer",
+    "Augment",
     "Conflict",
     "Description",
     "DialogueColumns",
@@ -42,6 +44,7 @@ __all__ = [
     "SplitStats",
     "TagScheme",
     "TagSpan",
+    "augmented",
     "check_labels",
     "convert_tags",
     "decode",

@@ -49,7 +49,7 @@ def read_examples(
         encoding: of a text file; None detects UTF-8, UTF-16 with its mark, and Chinese GB18030.
         require_label: whether a row without a label is an error.
         split: which split of a folder or hub data set: train, validation, test, or a file's own name such as `train_0`.
-        columns: old column name to new, as in `{"review": "text"}`.
+        columns: old column name to new, as in `{"review": "text"}`; `Example`s have been read before and keep their names.
 
     Returns:
         One example a row, in order; `where` is `file:line`, or `file row N` where rows have no lines.

@@ -53,6 +53,8 @@ def to_examples(table: Table, reading: Reading) -> tuple[Example, ...]:
 
 
 def _check_renaming(table: Table, columns: Mapping[str, str]) -> None:
+    if all(row.is_named for row in table.rows):
+        return
     present = _column_names(table) if columns else {}
     for old in columns:
         if old not in present:
@@ -76,7 +78,8 @@ def _check_header(columns: tuple[str, ...], where: str, reading: Reading) -> Non
 
 
 def _to_example(row: Row, reading: Reading, table: Table) -> Example:
-    values = {name: _plain(value) for name, value in _rename(row, reading.columns).items()}
+    named = row.values if row.is_named else _rename(row, reading.columns)
+    values = {name: _plain(value) for name, value in named.items()}
     given = {name: value for name, value in values.items() if not _is_missing(value)}
     label = _label_text(given.pop(reading.label, None), row.where, table) if reading.label is not None else None
     if reading.require_label and not label:
@@ -159,7 +162,8 @@ def _no_field(name: str, row: Row, reading: Reading, values: Mapping[str, object
         fix = "fill it in or remove the row"
         return DataError(f"field '{name}' is missing: its value is null", where=row.where, fix=fix)
     what = f"field '{name}' is missing; the row has {listed(values) or 'nothing'}"
-    return DataError(what, where=row.where, fix=_rename_hint(name, row.values, reading))
+    fix = "give the examples that field" if row.is_named else _rename_hint(name, row.values, reading)
+    return DataError(what, where=row.where, fix=fix)
 
 
 def _no_label(row: Row, reading: Reading, values: Mapping[str, object]) -> DataError:

@@ -29,10 +29,17 @@ _DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 @dataclass(frozen=True)
 class Row:
-    """One raw row: column name to value, and its place (`train.csv:7`, `data.json row 7`, `row 7`)."""
+    """One raw row.
+
+    Args:
+        values: column name to value.
+        where: its place (`train.csv:7`, `data.json row 7`, `row 7`).
+        is_named: its columns have their final names, as an `Example`'s have.
+    """
 
     values: Mapping[str, object]
     where: str
+    is_named: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def _memory_row(row: object, number: int, label: str | None) -> Row:
             return Row({"text": row}, f"row {number}")
         case Example():
             labelled = {} if label is None else {label: row.label}
-            return Row({**row.fields, **labelled}, row.where or f"row {number}")
+            return Row({**row.fields, **labelled}, row.where or f"row {number}", is_named=True)
         case Mapping():
             return Row(row, f"row {number}")
         case _:

@@ -93,8 +93,8 @@ class EntailmentModel(MultiLabelModel):
         return super().lay_out(prepared, index, contexts=contexts, skip=skip)
 
     def _with_few(self, prepared: PreparedSets, index: Sequence[int], negatives: int) -> PreparedSets:
-        """These rows with their own label and so many others, by the seed and the batch: the same when a run is resumed."""
-        drawn = random.Random(f"{self.seed} {list(index)}")
+        """These rows with their own label and some others, drawn from torch's generator, which the loop seeds by the step."""
+        drawn = random.Random(int(torch.randint(2**31, ())))
         rows, sets, counts = list(prepared.rows), list(prepared.sets), list(prepared.counts)
         for number in index:
             wrong = [at for at, is_own in enumerate(sets[number]) if not is_own]

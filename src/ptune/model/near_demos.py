@@ -28,6 +28,8 @@ DEMOS = "demos"
 
 _BATCH = 16
 _LONGEST = 256
+_COMPARED = 256
+"""Texts that are compared with all rows at once."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,17 @@ class NearDemos:
         """Numbers of the rows that each example is shown, the nearest last, so that it stands beside the text."""
         if not examples:
             return []
-        return self._chosen(self._similarities(embed_rows(self.encoder, examples, self.fields)))
+        vectors = embed_rows(self.encoder, examples, self.fields)
+        return [chosen for some in torch.split(vectors, _COMPARED) for chosen in self._chosen(self._similarities(some))]
 
     def others(self) -> list[tuple[int, ...]]:
         """What each labelled row would be shown if it were a new text: the nearest of the other rows."""
-        similarities = self._similarities(self.vectors)
-        similarities.fill_diagonal_(-torch.inf)
-        return self._chosen(similarities)
+        found: list[tuple[int, ...]] = []
+        for some in torch.split(self.vectors, _COMPARED):
+            similarities = self._similarities(some)
+            similarities[:, len(found) :].fill_diagonal_(-torch.inf)
+            found += self._chosen(similarities)
+        return found
 
     def text(self, chosen: Sequence[int]) -> str:
         """These rows as one text."""
@@ -84,20 +90,18 @@ class NearDemos:
         return unit(vectors - centre, dim=1) @ unit(self.vectors - centre, dim=1).T
 
     def _chosen(self, similarities: Float[Tensor, "Q N"]) -> list[tuple[int, ...]]:
-        ranked = similarities.argsort(dim=1, descending=True, stable=True).tolist()
-        return [tuple(reversed(self._first(row))) for row in ranked]
-
-    def _first(self, ranked: Sequence[int]) -> list[int]:
-        """The first ones of a ranking, of each label as many where that is asked for."""
-        if not self.by_label:
-            return list(ranked[: self.count])
-        left = dict.fromkeys(self.labels, self.count)
-        chosen: list[int] = []
-        for number in ranked:
-            if left[self.labels[number]]:
-                left[self.labels[number]] -= 1
-                chosen.append(number)
-        return chosen
+        """The nearest ones, of each label as many where that is asked for; of equally near ones the first is the nearer."""
+        groups: dict[str, list[int]] = {}
+        for number, label in enumerate(self.labels):
+            groups.setdefault(label if self.by_label else "", []).append(number)
+        best = []
+        for group in groups.values():
+            numbers = torch.tensor(group)
+            order = similarities[:, numbers].argsort(dim=1, descending=True, stable=True)
+            best.append(numbers[order[:, : self.count]])
+        found = torch.cat(best, 1).sort(1).values
+        order = similarities.gather(1, found).argsort(dim=1, descending=True, stable=True)
+        return [tuple(row) for row in found.gather(1, order).flip(1).tolist()]
 
     # -- on disk -----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from ptune.model.outcome import Look, Outcome, Prepared
 from ptune.model.parts import ensemble_scores
 from ptune.model.targets import TargetBatch, TargetRows, target_batch
 from ptune.model.task_model import TaskKind
-from ptune.objective import Report, TaskReport, classification_loss, distribution_loss, report
+from ptune.objective import Report, TaskReport, classification_loss, distribution_loss, report, two_way_divergence
 from ptune.readout import (
     CalibrationName,
     HeadForm,
@@ -67,16 +67,26 @@ class Prediction:
 
 
 class PromptModel(LabelModel):
-    """See the module's docstring; `PromptModel.build` makes one from the words of a recipe, and `LabelModel` names them."""
+    """See the module's docstring; `PromptModel.build` makes one from the words of a recipe, and `LabelModel` names them.
+
+    Args:
+        r_drop: weight of what two readings of a row with different dropout disagree in; 0 reads once.
+        *args, **settings: of `LabelModel`.
+    """
 
     kind: ClassVar[TaskKind] = "classification"
     metric: ClassVar[str] = "accuracy"
     reads_label: ClassVar[bool] = True
+    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop")
     heads: ClassVar[tuple[str, ...]] = (*LabelModel.heads, *label_heads())
 
     abstain_below: float | None = None
     out_of_scope: str = OUT_OF_SCOPE
     near_demos: NearDemos | None = None  # what fills {demos} for each text, where the template has it
+
+    def __init__(self, *args: Any, r_drop: float = 0.0, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.r_drop = r_drop
 
     @classmethod
     def check_rows(
@@ -127,9 +137,19 @@ class PromptModel(LabelModel):
         if isinstance(self.head, LabelHead) and states is not None:
             return Outcome(joined, self._loss(scores, batch, 0) + self.head.own_loss(states, batch.labels))
         if not many:
-            return Outcome(joined, self._loss(scores, batch, 0))
+            return Outcome(joined, self._loss(scores, batch, 0) if not self._reads_twice else self._r_drop_loss(scores, batch))
         losses = torch.stack([self._loss(one, batch, number) for number, one in enumerate(scores)])
         return Outcome(joined, losses.sum(), candidate_scores=scores, candidate_losses=losses)
+
+    @property
+    def _reads_twice(self) -> bool:
+        return self.r_drop > 0 and self.training and torch.is_grad_enabled()
+
+    def _r_drop_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """The mean of both readings' losses, and `r_drop` times how far they differ: half of Liang et al. 2021, equation 4."""
+        again = self.corrected_scores(batch)
+        loss = (self._loss(scores, batch, 0) + self._loss(again, batch, 0)) / 2
+        return loss + self.r_drop / 2 * two_way_divergence(scores, again)
 
     def _loss(self, scores: Tensor, batch: Batch, candidate: int) -> Tensor:
         """Cross-entropy with the labels, or with the batch's distributions; of the rows that this candidate learns from."""

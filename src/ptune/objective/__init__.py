@@ -8,7 +8,7 @@ from ptune.objective.abstain import Abstention, abstention
 from ptune.objective.choice import ChoiceReport, choice_report
 from ptune.objective.cloze import ClozeReport, cloze_report
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
-from ptune.objective.loss import classification_loss, distribution_loss
+from ptune.objective.loss import classification_loss, distribution_loss, two_way_divergence
 from ptune.objective.numbers import expected_value, level_loss, squared_loss, two_hot
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
 from ptune.objective.protocol import TaskReport
@@ -50,5 +50,6 @@ __all__ = [
     "text_report",
     "text_units",
     "two_hot",
+    "two_way_divergence",
     "wilson",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ptune.errors import TrainError
 
-__all__ = ["classification_loss", "distribution_loss"]
+__all__ = ["classification_loss", "distribution_loss", "two_way_divergence"]
 
 
 def classification_loss(
@@ -56,3 +56,12 @@ def distribution_loss(
     """
     weight = None if class_weights is None else torch.tensor(list(class_weights)).to(scores)
     return torch.nn.functional.cross_entropy(scores, targets.to(scores), weight=weight, label_smoothing=label_smoothing)
+
+
+def two_way_divergence(scores: Float[Tensor, "B C"], others: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    """Mean over rows of (KL(p || q) + KL(q || p)) / 2, with p and q the softmax of the scores.
+
+    Source: Liang et al. 2021 (R-Drop), equation 2.
+    """
+    logs, other_logs = torch.log_softmax(scores, 1), torch.log_softmax(others, 1)
+    return ((logs.exp() - other_logs.exp()) * (logs - other_logs)).sum(1).mean() / 2

@@ -92,6 +92,7 @@ def assign_words(
     labels: Int[Tensor, " N"],
     *,
     num_tried: int = 20,
+    tokens: Sequence[Sequence[int]] = (),
 ) -> tuple[list[FoundWord], float]:
     """One word for each label: the assignment with the highest accuracy on these texts, then the lowest cross-entropy.
 
@@ -102,18 +103,19 @@ def assign_words(
         ranked: candidates of each label.
         log_probabilities, labels: as in `rank_words`.
         num_tried: candidates of each label.
+        tokens: of each candidate by column, where no label's word may begin another's.
 
     Raises:
         VerbalizerError: a label without a candidate that others leave to it.
     """
-    chosen = _distinct_start(ranked)
+    chosen = _distinct_start(ranked, tokens)
     best = _value(chosen, log_probabilities, labels)
     for _ in range(_MAX_SWEEPS):
         before = best
         for number, candidates in enumerate(ranked):
-            taken = {one.word.strip().casefold() for at, one in enumerate(chosen) if at != number}
+            others = [one for at, one in enumerate(chosen) if at != number]
             for candidate in candidates[:num_tried]:
-                if candidate.word.strip().casefold() in taken:
+                if _is_taken(candidate, others, tokens):
                     continue
                 trial = [*chosen[:number], candidate, *chosen[number + 1 :]]
                 value = _value(trial, log_probabilities, labels)
@@ -124,21 +126,33 @@ def assign_words(
     return chosen, best[0]
 
 
-def _distinct_start(ranked: Sequence[Sequence[FoundWord]]) -> list[FoundWord]:
+def _distinct_start(ranked: Sequence[Sequence[FoundWord]], tokens: Sequence[Sequence[int]]) -> list[FoundWord]:
     """The best word of each label that is not taken; labels with the fewest candidates choose first."""
     chosen: dict[int, FoundWord] = {}
-    taken: set[str] = set()
     for number in sorted(range(len(ranked)), key=lambda at: len(ranked[at])):
-        free = next((one for one in ranked[number] if one.word.strip().casefold() not in taken), None)
+        free = next((one for one in ranked[number] if not _is_taken(one, list(chosen.values()), tokens)), None)
         if free is None:
+            are_taken = ", and those that are likelier are other labels'" if ranked[number] else ""
             raise VerbalizerError(
-                f"no word is likelier on the texts of label number {number + 1} than on the others",
+                f"no word is left that is likelier on the texts of label number {number + 1} than on the others{are_taken}",
                 where="labels",
                 fix="give more rows, another template, or write its words by hand",
             )
         chosen[number] = free
-        taken.add(free.word.strip().casefold())
     return [chosen[number] for number in range(len(ranked))]
+
+
+def _is_taken(one: FoundWord, others: Sequence[FoundWord], tokens: Sequence[Sequence[int]]) -> bool:
+    """Whether another label has this word, or one that begins it or that it begins."""
+
+    def clash(other: FoundWord) -> bool:
+        if one.word.strip().casefold() == other.word.strip().casefold():
+            return True
+        if not tokens:
+            return False
+        return all(a == b for a, b in zip(tokens[one.column], tokens[other.column], strict=False))
+
+    return any(map(clash, others))
 
 
 def _value(chosen: Sequence[FoundWord], log_probabilities: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ptune.data import did_you_mean
+from ptune.data import Augment, did_you_mean
 from ptune.model import OUT_OF_SCOPE
 from ptune.readout import calibration_names
 
@@ -24,6 +24,8 @@ class CareKeys(BaseModel):
         folds: prompts to train side by side from one start, each without its share of the rows, which then say how far to go
             from the start; their mean is kept. None trains one prompt on all rows.
         pull: share of the target that is the start's own distribution over labels rather than the label.
+        r_drop: weight of R-Drop, by which two readings of a row with different dropout are made to agree.
+        augment: changed copies of each training text, see `ptune.data.Augment`; None for none.
         calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
             training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
             `domain` (the template without a text), `none`; or {name: batch, texts: unlabelled.jsonl}.
@@ -37,10 +39,21 @@ class CareKeys(BaseModel):
     learn: Literal["tokens", "words"] = "tokens"
     folds: int | None = Field(default=None, ge=2, le=16)
     pull: float = Field(default=0.0, ge=0, lt=1)
+    r_drop: float = Field(default=0.0, ge=0)
+    augment: Augment | None = None
     calibration: Any = "prior"
     temperature: bool = False
     abstain_below: float | None = Field(default=None, gt=0, lt=1)
     out_of_scope: str = Field(default=OUT_OF_SCOPE, min_length=1)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _augment_keys_are_known(cls, value: Any) -> Any:
+        other = sorted(set(value) - set(Augment.model_fields)) if isinstance(value, Mapping) else ()
+        if other:
+            fix = did_you_mean(str(other[0]), Augment.model_fields, f"use {', '.join(Augment.model_fields)}")
+            raise ValueError(f"{other[0]!r} is no key of augment; {fix}")
+        return value
 
     @field_validator("calibration")
     @classmethod

@@ -30,7 +30,7 @@ def calibration_rows(recipe: Recipe) -> tuple[Example, ...] | None:
         return None
     if texts is None:
         texts = CONTENT_FREE if name == "contextual" else ("",)
-    if not isinstance(texts, str) and all(isinstance(text, str) for text in texts):
+    if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) for text in texts):
         return tuple(Example(dict.fromkeys(names, text), where=f"calibration text {n}") for n, text in enumerate(texts, 1))
     split = "train" if has_splits(texts) else None
     return read_examples(texts, fields=names, label=None, columns=recipe.columns, encoding=recipe.encoding, split=split)

@@ -16,14 +16,14 @@ from typing import Any
 import psutil
 import torch
 
-from ptune.backbone import Backbone, load_backbone
+from ptune.backbone import Backbone, BackboneLike, load_backbone
 from ptune.data import (
     Example,
     LabelSet,
+    augmented,
     fingerprint,
     has_splits,
     hold_out,
-    label_text,
     read_examples,
     sample_rows,
     sample_shots,
@@ -41,7 +41,7 @@ from ptune.recipe.recipe import Recipe
 from ptune.recipe.showing import shown_examples, training_log
 from ptune.recipe.starts import bundle_start
 from ptune.task import Task
-from ptune.train import Listener, RunFolder, TrainResult, replace, train
+from ptune.train import Learner, Listener, RunFolder, TrainResult, replace, train
 
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run", "trainable_copy"]
 
@@ -86,6 +86,7 @@ def run(
     resume: bool = False,
     listeners: Sequence[Listener] = (),
     say: Callable[[str], None] = lambda line: None,
+    beside: Callable[[TaskModel], Learner[Prepared]] | None = None,
 ) -> Task:
     """Runs a recipe and returns the trained task.
 
@@ -93,6 +94,7 @@ def run(
         recipe: checked.
         out, resume, listeners: as in `fit`.
         say: told what happens, a line at a time.
+        beside: model -> what is trained in its place: the model with a further loss, say.
     """
     folder = None if out is None else RunFolder(Path(out))
     _check_folder(folder, recipe, resume)
@@ -103,7 +105,7 @@ def run(
     torch.manual_seed(recipe.seed)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     if recipe.tune == "lm":
-        backbone = trainable_copy(recipe, backbone)
+        backbone = trainable_copy(recipe.backbone, backbone)
     model = build_model(recipe, backbone, splits)
     rows = _prepare_training(model, recipe, splits.train, say)
     validation = _prepare_validation(model, recipe, rows, splits.validation)
@@ -126,7 +128,14 @@ def run(
         say(_what_learns(model, backbone))
         before = model.mean_loss(rows)
         result = train(
-            model, rows, settings, seed=recipe.seed, validation=validation, folder=folder, resume=resume, listeners=listeners
+            model if beside is None else beside(model),
+            rows,
+            settings,
+            seed=recipe.seed,
+            validation=validation,
+            folder=folder,
+            resume=resume,
+            listeners=listeners,
         )
         held_out = settle_folds(model, rows, starts)
         losses = (before, model.mean_loss(rows))
@@ -176,6 +185,9 @@ def read_splits(recipe: Recipe) -> Splits:
             train_rows = sample_rows(train_rows, recipe.shots, seed=recipe.seed)
     if recipe.hold_out is not None:
         train_rows, validation = hold_out(train_rows, per_class=recipe.hold_out, seed=recipe.seed)
+    if recipe.augment is not None:
+        texts = recipe.parsed_template().field_names
+        train_rows = augmented(train_rows, recipe.augment, fields=texts, seed=recipe.seed)
     return Splits(train_rows, validation, test)
 
 
@@ -184,7 +196,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
     method = parse_method(recipe.method)
     derived: dict[str, Callable[[], Any]] = {
         "labels": lambda: recipe.verbalizer() if recipe.has_label_words and recipe.labels else recipe.label_names(),
-        "label_texts": lambda: _label_texts(recipe.labels),
+        "label_texts": recipe.label_texts,
         "pool": lambda: _pool(recipe, backbone) if recipe.head else None,
         "class_weights": lambda: _class_weights(recipe, splits.train),
         "examples": lambda: splits.train,
@@ -217,13 +229,6 @@ def _pool(recipe: Recipe, backbone: Backbone) -> PoolKind:
     return recipe.pool or {"encoder": "cls", "decoder": "last", "encoder-decoder": "mean"}[backbone.kind]  # type: ignore[return-value]
 
 
-def _label_texts(labels: Any) -> dict[str, str]:
-    """The texts that stand for labels, where the recipe gives some: the first word of each."""
-    if not isinstance(labels, Mapping):
-        return {}
-    return {label_text(name): words if isinstance(words, str) else str(next(iter(words))) for name, words in labels.items()}
-
-
 def _class_weights(recipe: Recipe, rows: Sequence[Example]) -> list[float] | None:
     names = recipe.label_names()
     if recipe.class_weights is None:
@@ -237,13 +242,18 @@ def _class_weights(recipe: Recipe, rows: Sequence[Example]) -> list[float] | Non
     return [recipe.class_weights.get(name, 1.0) for name in names]
 
 
-def trainable_copy(recipe: Recipe, backbone: Backbone) -> Backbone:
-    """A backbone of this run's own where its weights are trained: a model that was handed in may serve other tasks."""
-    if isinstance(recipe.backbone, str | Path):
+def trainable_copy(source: BackboneLike, backbone: Backbone) -> Backbone:
+    """A backbone of this run's own where its weights are trained: a model that was handed in may serve other tasks.
+
+    Args:
+        source: what the backbone was named by.
+        backbone: loaded from it.
+    """
+    if isinstance(source, str | Path):
         return backbone
     import copy
 
-    notice(f"tune: lm trains a copy of {backbone.spec.name}; the loaded one stays as it is")
+    notice(f"a copy of {backbone.spec.name} is trained; the loaded one stays as it is")
     model = copy.deepcopy(backbone.model)
     return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=backbone.text_start)
 
@@ -336,8 +346,9 @@ def _facts(
 
 
 def _shown(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    num_alike = 1 if recipe.augment is None else 1 + recipe.augment.copies
     examples = shown_examples(
-        splits.train,
+        splits.train[::num_alike],
         recipe.parsed_template().field_names,
         recipe.card_examples,
         labels=recipe.label_names(),

@@ -15,7 +15,7 @@ from ptune.errors import RecipeError
 from ptune.recipe.paths import beside, with_paths
 from ptune.recipe.recipe import Recipe
 
-__all__ = ["parse_override", "read_recipe", "read_values"]
+__all__ = ["parse_override", "parse_yaml", "read_recipe", "read_values"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,6 +41,15 @@ _Loader.yaml_implicit_resolvers = {
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML as recipes are read: `yes`, `no`, `on` and `off` are words, and no key may stand twice.
+
+    Raises:
+        yaml.YAMLError: no YAML.
+    """
+    return yaml.load(text, _Loader)
 
 
 def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -70,7 +79,7 @@ def read_values(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe cannot be read: {error}", where=str(file), fix="save it as UTF-8 text") from None
     try:
-        values = yaml.load(text, _Loader)
+        values = parse_yaml(text)
     except yaml.YAMLError as error:
         raise _yaml_error(error, text, file) from None
     if not isinstance(values, dict):
@@ -94,7 +103,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if key in ("template", "terminator"):
         return key, value
     try:
-        return key, yaml.load(value, _Loader)
+        return key, parse_yaml(value)
     except yaml.YAMLError:
         return key, value
 

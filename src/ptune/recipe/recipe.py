@@ -11,7 +11,7 @@ import yaml
 from pydantic import ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from ptune.backbone import Backbone
-from ptune.data import did_you_mean, label_text
+from ptune.data import Augment, did_you_mean, label_text
 from ptune.errors import PtuneError, RecipeError, TemplateError
 from ptune.inputs import FillOrder, PoolKind
 from ptune.model import TaskModel, Tune, task_class
@@ -160,6 +160,14 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError("folds and pull are for label words on a frozen model; leave out head and tune, or folds and pull")
         if self.folds is not None and (self.candidates > 1 or self.keep_candidates is not None):
             raise ValueError("folds are candidates already; leave out candidates and keep_candidates")
+        if self.folds is not None and self.augment is not None:
+            raise ValueError("folds judge by rows not seen, and a copy of a row is seen; leave out folds or augment")
+        if self.r_drop and not getattr(parse_method(self.method), "dropout", 0):
+            raise ValueError(
+                "r_drop compares readings with different dropout; set method: {name: p-tuning-v2, dropout: 0.1}, say"
+            )
+        if self.r_drop and label_head(self.head) is not None:
+            raise ValueError(f"r_drop is for label words and linear heads, not for head: {self.head}; leave one out")
         if self.learn == "words" and parse_method(self.method).name != "p-tuning":
             raise ValueError("learn: words is for method: p-tuning")
         if self.temperature and self.validation is None and self.hold_out is None:
@@ -244,6 +252,22 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             return ()
         return self.labels.labels if isinstance(self.labels, Verbalizer) else tuple(self.labels)
 
+    def label_texts(self) -> dict[str, str]:
+        """The texts that stand for labels, where there are some: the first of each.
+
+        Raises:
+            RecipeError: a label whose text is empty or no text.
+        """
+        texts: dict[str, str] = {}
+        for name, given in self.labels.items() if isinstance(self.labels, Mapping) else ():
+            text = next(iter(given), "") if isinstance(given, Sequence | Mapping) and not isinstance(given, str) else given
+            text = label_text(text) if isinstance(text, int | float) else text
+            if not isinstance(text, str) or not text.strip():
+                what = f"{text!r} is no text that says what the label {name!r} is"
+                raise RecipeError(what, where=f"labels.{name}", fix="write some words in quotes, or its name")
+            texts[name] = text
+        return texts
+
     @property
     def has_label_words(self) -> bool:
         """Whether labels are scored by their words, or by a head that starts from them."""
@@ -276,6 +300,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         least = 2 if self.kind.labels_are == "required" else 1
         if len(self.label_names()) < least:
             raise RecipeError("fewer than two labels are given", where="labels", fix="write labels: [positive, negative]")
+        if "label_texts" in self.kind.keys:
+            self.label_texts()
 
     def train_settings(self) -> TrainSettings:
         """The training keys alone."""
@@ -335,7 +361,7 @@ def _plain(value: Any) -> Any:
 
 def _recipe_error(error: ValidationError, where: str) -> RecipeError:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part in Recipe.model_fields)
+    key = ".".join(str(part) for part in first["loc"] if part in Recipe.model_fields or part in Augment.model_fields)
     if first["type"] == "missing":
         return _missing(key, where)
     message = first["msg"].removeprefix("Value error, ")

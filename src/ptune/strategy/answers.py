@@ -16,6 +16,8 @@ _SLOT = "{answer}"
 _EDGES = " \t.,;:!?\"'`*()[]。，；：！？“”‘’「」（）"
 _MONEY = re.compile(r"^[$€£¥]|[$€£¥%]$")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_MOST_DIGITS = 64
+"""Before or behind the point; a number with more is compared as it is written."""
 
 
 class AnswerForm:
@@ -42,7 +44,8 @@ class AnswerForm:
             )
         self.form = form
         self.start = before.rstrip()
-        self._pattern = re.compile(_loose(before) + r"[ \t]*([^\n]+?)[ \t]*" + _end(after), re.IGNORECASE)
+        space = r"\s*" if before.rstrip(" \t").endswith("\n") else r"[ \t]*"
+        self._pattern = re.compile(_loose(before) + space + r"([^\n]+?)[ \t]*" + _end(after), re.IGNORECASE)
 
     def say(self, answer: str) -> str:
         """The form with an answer in it."""
@@ -67,10 +70,13 @@ def plain(answer: str) -> str:
     """
     bare = _THOUSANDS.sub("", _MONEY.sub("", answer.strip(_EDGES)).strip())
     try:
-        number = Decimal(bare)
+        number = Decimal(bare) or Decimal(0)
     except InvalidOperation:
         return " ".join(bare.casefold().split())
-    return format(number.normalize(), "f") if number.is_finite() else bare.casefold()
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
+        return bare.casefold()
+    written = format(number, "f")
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def vote(answers: Sequence[str | None]) -> tuple[str | None, dict[str, int]]:
@@ -108,4 +114,7 @@ def _loose(words: str) -> str:
 def _end(after: str) -> str:
     """Where an answer ends: at the words behind it, which a full stop inside a number is not, or at the line's end."""
     stop = after.strip()
-    return rf"(?={re.escape(stop)}(?:\s|$)|\n|$)" if stop else r"(?=\n|$)"
+    if not stop:
+        return r"(?=\n|$)"
+    edge = r"(?:\s|$)" if stop[-1].isascii() else ""  # Chinese goes on without a space
+    return rf"(?={re.escape(stop)}{edge}|\n|$)"

@@ -348,8 +348,9 @@ def _check(recipe: Recipe, settings: ChainOfThoughtSettings) -> None:
             "reasoning leads to a label or a text", where="task", fix="use task: classification with label words, or generation"
         )
     template = recipe.parsed_template()
-    if template.has_soft or parse_method(recipe.method).name != "hard" or recipe.tune != "frozen":
-        raise RecipeError("chain of thought trains nothing", where="method", fix="take {soft} and tune out, set method: hard")
+    if template.has_soft or parse_method(recipe.method).name != "hard" or recipe.tune != "frozen" or recipe.augment:
+        fix = "take {soft}, tune and augment out, set method: hard"
+        raise RecipeError("chain of thought trains nothing", where="method", fix=fix)
     if settings.demos and not any(isinstance(node, Demos) for node in template.nodes):
         raise RecipeError(
             "the template has no place for demonstrations",

@@ -8,12 +8,15 @@ from typing import Any
 
 from ptune.backbone import Backbone
 from ptune.data import Example
+from ptune.errors import TemplateError
 from ptune.recipe import Recipe
-from ptune.template import Demos, FieldSegment, MaskSegment, Node, Template, Text, TextSegment
+from ptune.template import Demos, FieldSegment, MaskSegment, Node, SpecialSegment, Template, Text, TextSegment
 
 __all__ = ["demo_text", "place_demos", "showing"]
 
 _QUERY_TOKENS = 256
+_OF_RUN = ("shots", "hold_out", "validation", "test", "patience", "temperature", "dtype", "device", "text_start")
+"""Recipe keys that have been seen to where demonstrations are chosen."""
 
 
 def demo_text(template: Template, example: Example, answer: str) -> str:
@@ -23,11 +26,24 @@ def demo_text(template: Template, example: Example, answer: str) -> str:
         template: with or without `{demos}`, which is left out.
         example: the row.
         answer: its label's word, say.
+
+    Raises:
+        TemplateError: special tokens stand between the template's texts, and a demonstration is text alone.
     """
     bare = place_demos(template)
     parts: list[str] = []
-    for segment in bare.render(example.fields):
+    segments = list(bare.render(example.fields))
+    for end in (0, -1):  # where there is nothing to set apart
+        while isinstance(segments[end], SpecialSegment):
+            del segments[end]
+    for segment in segments:
         match segment:
+            case SpecialSegment(token):
+                raise TemplateError(
+                    f"demonstrations are text, which cannot hold the special token {token}",
+                    where="template",
+                    fix="write a line break or a mark in its place",
+                )
             case TextSegment(text) | FieldSegment(text):
                 parts.append(text)
             case MaskSegment():
@@ -60,7 +76,7 @@ def showing(recipe: Recipe, template: Template, backbone: Backbone, num_tokens: 
         "backbone": backbone,
         "max_length": room if limit is None else min(room, limit),
         "train": tuple(rows),
-        **dict.fromkeys(("shots", "hold_out", "validation", "test", "patience", "dtype", "device", "text_start")),
+        **dict.fromkeys(_OF_RUN),
     }
     if "calibration" not in recipe.model_fields_set and recipe.prior == "correct":
         changed["calibration"] = "contextual"

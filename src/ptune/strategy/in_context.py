@@ -20,7 +20,7 @@ from ptune.errors import RecipeError
 from ptune.model import judge_scores
 from ptune.objective import Report
 from ptune.prompt import parse_method
-from ptune.recipe import Recipe, Splits, read_splits, run
+from ptune.recipe import Recipe, Splits, read_splits, run, settle_confidence
 from ptune.strategy.demos import demo_text, place_demos, showing
 from ptune.strategy.nearest import check_enough, near_demos, show_nearest
 from ptune.task import Task, as_classifier
@@ -122,6 +122,7 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
         else:
             task = _drawn(recipe, settings, splits, backbone, recipe.seed + number)
         model = as_classifier(task)
+        settle_confidence(model, recipe, model.prepare(splits.validation) if splits.validation else None)
         tasks.append(task)
         if judged:
             scores = model.scores(model.prepare(judged))
@@ -195,9 +196,9 @@ def _check(recipe: Recipe) -> None:
             "in-context learning is for classification by label words", where="task", fix="leave task and head out"
         )
     template = recipe.parsed_template()
-    if template.has_soft or parse_method(recipe.method).name != "hard" or recipe.tune != "frozen":
+    if template.has_soft or parse_method(recipe.method).name != "hard" or recipe.tune != "frozen" or recipe.augment:
         raise RecipeError(
-            "in-context learning trains nothing", where="template", fix="take {soft} and tune out and set method: hard"
+            "in-context learning trains nothing", where="template", fix="take {soft}, tune and augment out, set method: hard"
         )
     if not any(isinstance(node, Demos) for node in template.nodes):
         raise RecipeError(

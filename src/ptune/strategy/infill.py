@@ -82,7 +82,7 @@ def infill_templates(
                 method="hard",
                 max_length=max_length,
             )
-            sums = vocabulary_scores(model, rows)[:, list(known.values())].sum(0)
+            sums = vocabulary_scores(model, rows, list(known.values())).sum(0)
             best = torch.topk(sums, min(beam, len(names)))
             pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
             longer += [(score + value, (*words, names[at])) for value, at in pairs]

@@ -27,6 +27,8 @@ from ptune.template import Template, dominant_script
 __all__ = ["FoundLabels", "SearchSettings", "search_labels"]
 
 _LONGEST_MINED = 4
+_END = -1
+"""Behind a word's tokens on a masked model, whose masks are as many as these: there a word may begin another."""
 
 
 class SearchSettings(BaseModel):
@@ -59,6 +61,7 @@ class FoundLabels:
         ranked: candidates of each label, the best first.
         accuracy: of the chosen words with the hard template on the texts searched, prior out: too high for new texts.
         num_words: candidates that were scored.
+        are_unequal: whether the chosen words differ in their number of tokens; they are scored by the sum over these.
     """
 
     labels: tuple[str, ...]
@@ -66,11 +69,13 @@ class FoundLabels:
     ranked: tuple[tuple[FoundWord, ...], ...]
     accuracy: float
     num_words: int
+    are_unequal: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "labels": {name: [one.word] for name, one in zip(self.labels, self.chosen, strict=True)},
+            **({"length": "sum"} if self.are_unequal else {}),
             "accuracy_on_searched_rows": self.accuracy,
             "num_words": self.num_words,
             "candidates": {
@@ -79,8 +84,8 @@ class FoundLabels:
         }
 
     def to_yaml(self) -> str:
-        """`labels:` for a recipe, with the runners-up and their figures as remarks."""
-        lines = ["labels:"]
+        """`labels:` for a recipe, with the runners-up and their figures as remarks, and `length:` where that matters."""
+        lines = ["length: sum", "labels:"] if self.are_unequal else ["labels:"]
         for name, word, others in zip(self.labels, self.chosen, self.ranked, strict=True):
             entry = yaml.safe_dump({name: [word.word]}, allow_unicode=True, default_flow_style=None, width=200).strip()
             lines.append(f"  {entry}  # {_figures(word)}")
@@ -93,7 +98,7 @@ def search_labels(recipe: Recipe, settings: SearchSettings | None = None) -> Fou
     """Finds label words on a recipe's training rows.
 
     Args:
-        recipe: `labels` are names, or words that are not looked at.
+        recipe: the words of its labels are not looked at.
         settings: how far to look.
 
     Raises:
@@ -109,19 +114,20 @@ def search_labels(recipe: Recipe, settings: SearchSettings | None = None) -> Fou
     template = words_template(recipe, backbone)
     names = recipe.label_names()
     labels = torch.tensor([names.index(example.label or "") for example in examples])
-    words, scores = _all_words(backbone, template, examples, recipe.max_length, settings)
+    words, scores = _all_words(recipe, backbone, template, examples, settings)
     ranked = rank_words(
         scores,
         labels,
-        words,
+        list(words),
         num_classes=len(names),
         num_likely=settings.num_likely,
         min_consistency=settings.min_consistency,
     )
-    chosen, accuracy = assign_words(ranked, scores, labels)
-    Verbalizer.parse({name: [one.word] for name, one in zip(names, chosen, strict=True)}).answers(template, backbone.tokens)
+    end = (_END,) if backbone.kind == "encoder" else ()
+    chosen, accuracy = assign_words(ranked, scores, labels, tokens=[(*ids, *end) for ids in words.values()])
     shown = tuple(tuple(candidates[: settings.num_shown]) for candidates in ranked)
-    return FoundLabels(names, tuple(chosen), shown, accuracy, len(words))
+    are_unequal = len({len(words[one.word]) for one in chosen}) > 1
+    return FoundLabels(names, tuple(chosen), shown, accuracy, len(words), are_unequal)
 
 
 def vocabulary_words(template: Template, tokens: Tokens, num_frequent: int, texts: Sequence[str]) -> dict[str, int]:
@@ -134,13 +140,18 @@ def vocabulary_words(template: Template, tokens: Tokens, num_frequent: int, text
             continue
         if len(words) == num_frequent:
             break
-        try:
-            ids = Verbalizer({"": (word,)}).answers(template, tokens).ids[0]
-        except VerbalizerError:
-            continue
+        ids = word_ids(word, template, tokens)
         if len(ids) == 1:
             words[word] = ids[0]
     return words
+
+
+def word_ids(word: str, template: Template, tokens: Tokens) -> tuple[int, ...]:
+    """A word's tokens in the template's answer slot; none where the tokenizer does not know it."""
+    try:
+        return Verbalizer({"": (word,)}).answers(template, tokens).ids[0]
+    except VerbalizerError:
+        return ()
 
 
 def mined_words(texts: Sequence[str], num_mined: int) -> list[str]:
@@ -168,12 +179,13 @@ def words_template(recipe: Recipe, backbone: Backbone) -> Template:
 
 
 def _all_words(
-    backbone: Backbone, template: Template, examples: Sequence[Example], max_length: int | None, settings: SearchSettings
-) -> tuple[list[str], Tensor]:
-    """Candidates and log P(w | x) of each on each text [N, W]."""
+    recipe: Recipe, backbone: Backbone, template: Template, examples: Sequence[Example], settings: SearchSettings
+) -> tuple[dict[str, tuple[int, ...]], Tensor]:
+    """Candidates with their tokens, and log P(w | x) of each on each text [N, W]."""
     texts = [value for example in examples for value in example.fields.values() if isinstance(value, str)]
     single = vocabulary_words(template, backbone.tokens, settings.num_frequent, texts)
-    several = [word for word in mined_words(texts, settings.num_mined) if word not in single]
+    mined = {word: word_ids(word, template, backbone.tokens) for word in mined_words(texts, settings.num_mined)}
+    several = {word: ids for word, ids in mined.items() if len(ids) > 1}
     anchor = list(single)[:2]
     if len(anchor) < 2:
         raise VerbalizerError("the vocabulary has no whole words for this template", where="template")
@@ -182,32 +194,36 @@ def _all_words(
         template=template,
         labels={"0": [anchor[0]], "1": [anchor[1]]},
         method="hard",
-        max_length=max_length,
+        max_length=recipe.max_length,
     )
-    parts = [vocabulary_scores(model, examples)[:, list(single.values())]]
-    words = list(single)
-    for group in _prefix_free(several, template, backbone.tokens):
-        parts.append(_several_scores(backbone, template, examples, max_length, group))
-        words += group
+    parts = [vocabulary_scores(model, examples, list(single.values()))]
+    words: dict[str, tuple[int, ...]] = {word: (index,) for word, index in single.items()}
+    for group in _prefix_free(list(several)):
+        parts.append(_several_scores(recipe, backbone, template, examples, group))
+        words |= {word: several[word] for word in group}
     return words, torch.cat(parts, 1)
 
 
-def vocabulary_scores(model: PromptModel, examples: Sequence[Example]) -> Tensor:
-    """log P(token | x) of the whole vocabulary at the answer slot of each text [N, V]."""
+def vocabulary_scores(model: PromptModel, examples: Sequence[Example], ids: Sequence[int]) -> Tensor:
+    """log P(token | x) of single tokens at the answer slot of each text, over the whole vocabulary [N, W].
+
+    Args:
+        model: with a hard template.
+        examples: the texts.
+        ids: the tokens.
+    """
     rows = model.prepare(examples)
-    out: Tensor | None = None
+    out = torch.zeros(len(rows), len(ids))
     with torch.no_grad():
         for batch in model.batches(rows, None):
             states = model.backbone.read(batch.live, model.prompt(), batch.reads, batch.contexts, batch.decoder)
-            values = torch.log_softmax(model.logits(states, None).float(), -1).cpu()
-            out = torch.zeros(len(rows), values.shape[1]) if out is None else out
-            out[list(batch.index)] = values
-    assert out is not None
+            values = torch.log_softmax(model.logits(states, None).float(), -1)
+            out[list(batch.index)] = values[:, list(ids)].cpu()
     return out
 
 
 def _several_scores(
-    backbone: Backbone, template: Template, examples: Sequence[Example], max_length: int | None, words: Sequence[str]
+    recipe: Recipe, backbone: Backbone, template: Template, examples: Sequence[Example], words: Sequence[str]
 ) -> Tensor:
     """log P(w | x) of words of several tokens, each the sum over its tokens."""
     model = PromptModel.build(
@@ -215,20 +231,16 @@ def _several_scores(
         template=template,
         labels=Verbalizer({word: (word,) for word in words}, length="sum"),
         method="hard",
-        max_length=max_length,
+        max_length=recipe.max_length,
+        fill=recipe.fill,
     )
     return model.scores(model.prepare(examples))
 
 
-def _prefix_free(words: Sequence[str], template: Template, tokens: Tokens) -> list[list[str]]:
-    """Words of several known tokens in groups of two or more in which none begins another."""
+def _prefix_free(words: Sequence[str]) -> list[list[str]]:
+    """Words in groups of two or more in which none begins another."""
     groups: list[list[str]] = []
     for word in words:
-        try:
-            if len(Verbalizer({"": (word,)}).answers(template, tokens).ids[0]) < 2:
-                continue
-        except VerbalizerError:
-            continue
         for group in groups:
             if not any(word.startswith(one) or one.startswith(word) for one in group):
                 group.append(word)

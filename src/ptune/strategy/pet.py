@@ -2,14 +2,15 @@
 
 In: a recipe (the student's; its `train` rows carry labels) with a section `pet:`. Out: the student as a `Task`, whose facts
 say what each pattern was worth. Every model, the student too, is a recipe run by the usual loop. With `tune: frozen` each
-pattern learns a prompt on the frozen model; with `tune: lm` it trains a copy of the whole model, as the papers do.
-Source: Schick & Schütze 2021 (Exploiting Cloze Questions; It's Not Just Size That Matters). Deviations: no auxiliary language
-model loss; scores have the model's own preference taken out (`prior: keep` leaves it in); equal weights where all are 0.
+pattern learns a prompt on the frozen model; with `tune: lm` it trains a copy of the whole model, as the papers do, which may go
+on reading meanwhile (`language_loss`). Source: Schick & Schütze 2021 (Exploiting Cloze Questions; It's Not Just Size That
+Matters). Deviations: the language loss is off by default; scores have the model's own preference taken out (`prior: keep`
+leaves it in); equal weights where all are 0.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -20,18 +21,19 @@ from torch import Tensor
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.data import Example, fingerprint, has_splits, read_examples
-from ptune.errors import RecipeError, TrainError
-from ptune.model import PromptModel, judge_scores
+from ptune.errors import RecipeError
+from ptune.model import PromptModel, ReadingAlong, TaskModel, judge_scores
 from ptune.recipe import Recipe, Splits, build_model, read_splits, run
 from ptune.strategy.generations import EmptyClass, next_set, teachers_of
+from ptune.strategy.members import Member, MemberFiles
 from ptune.strategy.teaching import pattern_weights, soft_labels, teach
 from ptune.task import Task
 from ptune.train import Listener, RunFolder
 
-__all__ = ["Member", "Pet", "PetSettings", "run_pet"]
+__all__ = ["Pet", "PetSettings", "run_pet"]
 
 Say = Callable[[str], None]
-_OF_SPLITS = ("test", "validation", "shots", "hold_out", "patience", "temperature")
+_OF_SPLITS = ("test", "validation", "shots", "hold_out", "patience", "temperature", "augment")
 """Recipe keys that stay with the whole run: its models are given their rows."""
 
 
@@ -47,6 +49,8 @@ class PetSettings(BaseModel):
         teachers: share of the other models that label a model's next set.
         temperature: T of the soft labels and of the student while it learns.
         weights: `accuracy` of each pattern on the labelled rows before training, or `equal`.
+        language_loss: share of the language model's loss on unlabelled texts while a pattern's model learns (the paper's is
+            1e-4); with `tune: lm` alone.
         student: recipe keys of the student where they differ from the recipe's, such as `steps` or `head`.
     """
 
@@ -60,35 +64,8 @@ class PetSettings(BaseModel):
     teachers: float = Field(default=0.25, gt=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
     weights: Literal["accuracy", "equal"] = "accuracy"
+    language_loss: float = Field(default=0.0, ge=0, lt=1)
     student: dict[str, Any] = {}
-
-
-@dataclass(frozen=True)
-class Member:
-    """One pattern's model.
-
-    Args:
-        pattern: its number.
-        seed: of its training.
-        before: accuracy on the labelled rows before training, which is its weight.
-        accuracy: on the rows that the recipe judges on, or None.
-        num_rows: rows that it learned from.
-        scores: [U, C] of the unlabelled texts.
-        judged: [N, C] of the judged rows, or None.
-    """
-
-    pattern: int
-    seed: int
-    before: float
-    accuracy: float | None
-    num_rows: int
-    scores: Tensor
-    judged: Tensor | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the scores left out."""
-        kept = ("pattern", "seed", "before", "accuracy", "num_rows")
-        return {key: value for key, value in asdict(self).items() if key in kept}
 
 
 def run_pet(
@@ -96,6 +73,7 @@ def run_pet(
     settings: PetSettings,
     *,
     out: str | Path | None = None,
+    resume: bool = False,
     listeners: Sequence[Listener] = (),
     say: Say = lambda line: None,
 ) -> Task:
@@ -105,13 +83,14 @@ def run_pet(
         recipe: of the student; its training rows are the labelled ones.
         settings: its section `pet`.
         out: folder of the run; None writes nothing.
+        resume: go on with the run in `out`: models that are trained are not trained again.
         listeners: called after every step of every model.
         say: told what happens, a line at a time.
 
     Raises:
         PtuneError: anything wrong with the input, before any model is trained.
     """
-    return Pet(recipe, settings, listeners, say).run(out)
+    return Pet(recipe, settings, listeners, say).run(out, resume=resume)
 
 
 class Pet:
@@ -132,13 +111,16 @@ class Pet:
         self.unlabelled = self._read_unlabelled()
         for pattern in self.patterns:
             read_splits(pattern)
+            if settings.language_loss and pattern.tune != "lm":
+                raise RecipeError(
+                    "a frozen model cannot read on", where="pet.language_loss", fix="set tune: lm, or leave it out"
+                )
 
-    def run(self, out: str | Path | None) -> Task:
+    def run(self, out: str | Path | None, *, resume: bool = False) -> Task:
         """Trains the patterns' models, generation by generation, then the student."""
-        folder = None if out is None else RunFolder(Path(out))
-        if folder is not None and folder.path.exists() and any(folder.path.iterdir()):
-            raise TrainError("the run folder is not empty", where=str(folder.path), fix="name another folder with --out")
-        recipe = self.recipe
+        recipe, folder = self.recipe, None if out is None else RunFolder(Path(out))
+        self.files = MemberFiles(out, self._identity(), resume=resume)
+        self.files.begin(self._identity())
         backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
         members, ended = self._generations(backbone)
         weights = self._weights(members)
@@ -181,7 +163,11 @@ class Pet:
         members = []
         for number, rows in enumerate(sets):
             pattern, copy = divmod(number, self.settings.seeds)
-            member = self._member(pattern, self.recipe.seed + copy, rows, backbone)
+            name = f"{generation}-{number}"
+            member = self.files.find(name)
+            if member is None:
+                member = self._member(pattern, self.recipe.seed + copy, rows, backbone)
+                self.files.keep(name, member)
             members.append(member)
             accuracy = "" if member.accuracy is None else f", accuracy {member.accuracy:.3f}"
             self.say(f"generation {generation}, pattern {pattern + 1}, seed {member.seed}: {len(rows)} rows{accuracy}")
@@ -192,13 +178,19 @@ class Pet:
         keys = {"train": rows, "seed": seed, **dict.fromkeys(_OF_SPLITS)}
         chosen = _changed(self.patterns[pattern], {**keys, "backbone": backbone}, where=f"pet.patterns[{pattern}]")
         before = self._accuracy_before(chosen, backbone)
-        task = run(chosen, listeners=self.listeners)
+        task = run(chosen, listeners=self.listeners, beside=self._reads_along if self.settings.language_loss else None)
         model = task.model
         assert isinstance(model, PromptModel)
         scores = model.scores(model.prepare(self.unlabelled))
         judged = model.scores(model.prepare(self.judged)) if self.judged else None
         accuracy = None if judged is None else judge_scores(model, self.judged, judged).accuracy
         return Member(pattern, seed, before, accuracy, len(rows), scores, judged)
+
+    def _reads_along(self, model: TaskModel) -> ReadingAlong:
+        """The model with the language loss, on each text as it stands in the template's fields."""
+        values = [[row.fields[name] for name in model.template.field_names] for row in self.unlabelled]
+        texts = [" ".join(v if isinstance(v, str) else " ".join(v) for v in row) for row in values]
+        return ReadingAlong(model, texts, weight=self.settings.language_loss, batch_size=self.recipe.batch_size)
 
     def _accuracy_before(self, chosen: Recipe, backbone: Backbone) -> float:
         """A pattern's accuracy on the labelled rows before training."""
@@ -221,6 +213,12 @@ class Pet:
     def _weights(self, members: Sequence[Member]) -> list[float]:
         equal = self.settings.weights == "equal"
         return pattern_weights([1.0 if equal else member.before for member in members])
+
+    def _identity(self) -> dict[str, Any]:
+        """What decides every member."""
+        settings = self.settings.model_dump(exclude={"student", "unlabelled"})
+        rows = {"labelled": fingerprint(self.splits.train), "unlabelled": fingerprint(self.unlabelled)}
+        return {"recipe": self.recipe.to_dict(), "settings": settings, "rows": rows, "judged": fingerprint(self.judged)}
 
     # -- reading and reporting ---------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ptune.data import did_you_mean
+from ptune.data import did_you_mean, label_text
 from ptune.errors import RecipeError
 from ptune.recipe import Recipe, read_values
 
@@ -21,12 +21,16 @@ SECTIONS = ("pet", "icl", "cot", "search", "refine", "search_template")
 """All there are: one recipe may hold several, and each strategy reads its own."""
 _FILES = ("unlabelled", "words")
 """Keys of sections that may name a file."""
+_SEEK_WORDS = ("search", "refine")
+"""Sections of strategies that look for label words, so that labels may be names alone."""
 
 
 def read_section(
     path: str | Path, name: str, settings: type[S], overrides: Mapping[str, Any] | None = None
 ) -> tuple[Recipe, S]:
     """The recipe of a file and its section `name`; a file without the section takes the strategy's defaults.
+
+    Where label words are looked for, labels that are names alone stand for themselves.
 
     Raises:
         RecipeError: see `read_recipe`; or a key or value of the section that cannot be.
@@ -41,6 +45,9 @@ def read_section(
         if isinstance(section.get(key), str):
             beside = Path(path).parent / section[key]
             section[key] = str(beside) if beside.exists() else section[key]
+    if name in _SEEK_WORDS and isinstance(values.get("labels"), list):
+        names = [label_text(label) for label in values["labels"]]
+        values["labels"] = {label: [label] for label in names} if len(set(names)) == len(names) else names
     return Recipe.of(values, where=str(path)), section_of(section, name, settings, where=str(path))
 
 

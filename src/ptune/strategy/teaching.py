@@ -61,7 +61,7 @@ def teach(
         listeners: called after every step.
     """
     if recipe.tune == "lm":
-        backbone = trainable_copy(recipe, backbone)
+        backbone = trainable_copy(recipe.backbone, backbone)
     model = build_model(recipe, backbone, Splits(tuple(examples)))
     assert isinstance(model, PromptModel)
     rows = model.prepare(examples)

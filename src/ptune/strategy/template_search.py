@@ -20,7 +20,7 @@ from ptune.backbone import Backbone, load_backbone
 from ptune.data import Example
 from ptune.errors import DataError, PtuneError, RecipeError
 from ptune.model import PromptModel, fold_numbers
-from ptune.readout import Verbalizer, log_prior
+from ptune.readout import log_prior
 from ptune.recipe import Recipe, read_splits
 from ptune.strategy.infill import can_infill, infill_templates
 from ptune.strategy.template_edits import edit_templates
@@ -136,13 +136,15 @@ class _Judge:
     """Scores each template once on all rows; what it is worth on some of them is then a sum.
 
     Args:
-        backbone, labels, max_length: as in a recipe.
+        recipe: with label words.
+        backbone: loaded.
         examples: all rows.
     """
 
-    def __init__(self, backbone: Backbone, labels: Verbalizer, max_length: int | None, examples: Sequence[Example]) -> None:
-        self._backbone, self._labels, self._max_length, self._examples = backbone, labels, max_length, examples
-        self._true = torch.tensor([labels.labels.index(str(example.label)) for example in examples])
+    def __init__(self, recipe: Recipe, backbone: Backbone, examples: Sequence[Example]) -> None:
+        self._backbone, self._labels, self._examples = backbone, recipe.verbalizer(), examples
+        self._settings: dict[str, Any] = {"max_length": recipe.max_length, "fill": recipe.fill}
+        self._true = torch.tensor([self._labels.labels.index(str(example.label)) for example in examples])
         self._scores: dict[str, Tensor | None] = {}
 
     @property
@@ -173,7 +175,7 @@ class _Judge:
             PtuneError: the template cannot be used.
         """
         model = PromptModel.build(
-            backbone=self._backbone, template=template, labels=self._labels, method="hard", max_length=self._max_length
+            backbone=self._backbone, template=template, labels=self._labels, method="hard", **self._settings
         )
         self._scores[str(template)] = model.scores(model.prepare(self._examples))
 
@@ -199,7 +201,7 @@ def search_template(
     folds = _dealt(recipe, examples, settings.folds)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     ways = _ways(settings, backbone)
-    judge = _Judge(backbone, recipe.verbalizer(), recipe.max_length, examples)
+    judge = _Judge(recipe, backbone, examples)
     judge.score(given)  # what is wrong with it is said before work starts
     found: dict[str, list[tuple[str, int, Value, Value]]] = {}
     for fold in range(settings.folds):
@@ -214,7 +216,7 @@ def search_template(
         say(f"fold {fold + 1} of {settings.folds}: {len(proposed)} templates judged, {judge.num_scored} scored so far")
     ranked = sorted((_summed(text, each, settings.folds) for text, each in found.items()), key=_rank)
     own = _given(judge, given, folds, settings.folds)
-    is_better = bool(ranked) and (ranked[0].gain, ranked[0].loss_gain) > (0.0, 0.0)
+    is_better = bool(ranked) and (round(ranked[0].gain, 6), ranked[0].loss_gain) > (0.0, 0.0)
     whole = [*ranked, own] if is_better else [own, *ranked]
     return FoundTemplates(whole[0], tuple(whole[1 : 1 + settings.num_shown]), judge.num_scored, len(found), settings.folds)
 
@@ -245,7 +247,7 @@ def _proposed(
             case "edits":
                 found = edit_templates(given, value, **steps, seed=seed)
             case "triggers":
-                found = trigger_templates(given, value, rows, labels, backbone, **steps, **common)
+                found = trigger_templates(given, value, rows, labels, backbone, fill=recipe.fill, **steps, **common)
             case "infill":
                 answers = {name: words[0] for name, words in labels.words.items()}
                 limits = {"longest": settings.longest, "beam": settings.tried}

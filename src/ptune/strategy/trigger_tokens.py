@@ -16,6 +16,7 @@ from torch import Tensor
 from ptune.backbone import Backbone
 from ptune.data import Example
 from ptune.errors import TemplateError
+from ptune.inputs import FillOrder
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer
 from ptune.template import Soft, Template, Text, dominant_script, learn_words
@@ -36,6 +37,7 @@ def trigger_templates(
     rounds: int,
     tried: int,
     num_frequent: int,
+    fill: FillOrder = "parallel",
 ) -> list[Template]:
     """Exchanges one token at a time, keeps the best, goes on from there; ends where nothing gets better.
 
@@ -45,7 +47,7 @@ def trigger_templates(
         examples: labelled rows that the gradient is taken on.
         labels: label words.
         backbone: frozen.
-        max_length: as in a recipe.
+        max_length, fill: as in a recipe.
         rounds: how often at most.
         tried: exchanges that are looked at in each round.
         num_frequent: words of the vocabulary to choose among, the most frequent first.
@@ -60,7 +62,7 @@ def trigger_templates(
             soft = learn_words(best)
         except TemplateError:
             break
-        ids, gradients = word_gradients(soft, examples, labels, backbone, max_length=max_length)
+        ids, gradients = word_gradients(soft, examples, labels, backbone, max_length=max_length, fill=fill)
         before = best
         for position, word in _steepest(backbone, words, ids, gradients, tried):
             trial = _exchanged(soft, backbone, position, word)
@@ -76,17 +78,23 @@ def trigger_templates(
 
 
 def word_gradients(
-    template: Template, examples: Sequence[Example], labels: Verbalizer, backbone: Backbone, *, max_length: int | None
+    template: Template,
+    examples: Sequence[Example],
+    labels: Verbalizer,
+    backbone: Backbone,
+    *,
+    max_length: int | None,
+    fill: FillOrder = "parallel",
 ) -> tuple[tuple[int, ...], Float[Tensor, "P E"]]:
     """The tokens of a template's learned words, and the gradient of the mean loss on the embedding of each.
 
     Args:
         template: with words as learned tokens, see `learn_words`.
         examples: labelled rows; their prior is taken out first.
-        labels, backbone, max_length: as above.
+        labels, backbone, max_length, fill: as above.
     """
     model = PromptModel.build(
-        backbone=backbone, template=template, labels=labels, method={"name": "p-tuning"}, max_length=max_length
+        backbone=backbone, template=template, labels=labels, method="p-tuning", max_length=max_length, fill=fill
     )
     rows = model.prepare(examples)
     model.take_out_prior(rows)

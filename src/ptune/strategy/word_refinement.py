@@ -5,6 +5,7 @@ recipe. The weights are one over each word's prior, so that with `aggregate: log
 probabilities, up to a constant of each label that `prior: correct` takes out. Source: see `readout/word_lists.py`.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,14 +22,13 @@ from ptune.errors import RecipeError, VerbalizerError
 from ptune.inputs import Tokens
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer, kept_words, mean_calibrated, word_prior, word_relevance
-from ptune.recipe import Recipe, read_splits
-from ptune.strategy.label_search import vocabulary_scores, words_template
+from ptune.recipe import Recipe, parse_yaml, read_splits
+from ptune.strategy.label_search import vocabulary_scores, word_ids, words_template
 from ptune.template import Template
 
 __all__ = ["ListedWord", "RefineSettings", "RefinedWords", "refine_words"]
 
 WordLists = Mapping[str, Sequence[str]]
-_TEXTS_AT_ONCE = 64
 _REASONS = {
     "unknown": "no word that the tokenizer knows",
     "several tokens": "of several tokens",
@@ -44,7 +44,7 @@ class RefineSettings(BaseModel):
             each stands for its label.
         unlabelled: texts by which words are judged: a file, a folder of splits, a hub id, or rows; None takes the training
             texts, their labels not looked at.
-        num_texts: how many of them are read, the first ones.
+        num_texts: how many of them are read, drawn by the recipe's seed.
         keep: share of the words that stays, those that the model writes most readily.
         min_relevance: how much nearer to its own label than to the others a word must be.
     """
@@ -137,7 +137,7 @@ def refine_words(recipe: Recipe, settings: RefineSettings | None = None) -> Refi
         raise RecipeError(f"label words are for task: classification, not for {recipe.task}", where="task")
     names = recipe.label_names()
     lists = _lists(recipe, settings, names)
-    train, texts = read_splits(recipe).train, _texts(recipe, settings)
+    train, unlabelled = read_splits(recipe).train, _unlabelled(recipe, settings)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     template = words_template(recipe, backbone)
     words, columns = _scored(lists, template, backbone.tokens)
@@ -145,8 +145,11 @@ def refine_words(recipe: Recipe, settings: RefineSettings | None = None) -> Refi
     model = PromptModel.build(backbone=backbone, template=template, labels=anchors, method="hard", max_length=recipe.max_length)
     at = [number for number, column in enumerate(columns) if column is not None]
     ids = [column for column in columns if column is not None]
-    judged = _log_probabilities(model, train, ids)
-    scores = judged[: settings.num_texts] if texts is None else _log_probabilities(model, texts, ids)
+    judged = vocabulary_scores(model, train, ids)
+    if unlabelled is None:
+        scores = judged[_drawn(len(train), recipe, settings)]
+    else:
+        scores = vocabulary_scores(model, [unlabelled[at] for at in _drawn(len(unlabelled), recipe, settings)], ids)
     true = torch.tensor([names.index(example.label or "") for example in train])
     return _refined(words, at, scores, judged, true, names, settings)
 
@@ -187,14 +190,16 @@ def _lists(recipe: Recipe, settings: RefineSettings, names: Sequence[str]) -> Wo
     """
     given, where = settings.words, "refine.words"
     if given is None:
-        if not recipe.has_label_words or not isinstance(recipe.labels, Mapping | Verbalizer):
+        has_words = recipe.has_label_words and isinstance(recipe.labels, Mapping | Verbalizer)
+        words = recipe.verbalizer().words if has_words else {}
+        if all(len(listing) < 2 for listing in words.values()):
             fix = "write refine: {words: words.yaml}, or labels: {sports: [sports, football, ...]}"
             raise RecipeError("there are no lists of words", where=where, fix=fix)
-        return {name: tuple(words) for name, words in recipe.verbalizer().words.items()}
+        return {name: tuple(listing) for name, listing in words.items()}
     if isinstance(given, str):
         where = given
         try:
-            given = yaml.safe_load(Path(given).read_text(encoding="utf-8"))  # JSON is YAML
+            given = parse_yaml(Path(given).read_text(encoding="utf-8-sig"))  # JSON is YAML
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RecipeError(f"the lists cannot be read: {error}", where=where, fix="write {label: [words]}") from None
     if not isinstance(given, Mapping):
@@ -210,14 +215,18 @@ def _lists(recipe: Recipe, settings: RefineSettings, names: Sequence[str]) -> Wo
     return {name: lists[name] for name in names}
 
 
-def _texts(recipe: Recipe, settings: RefineSettings) -> tuple[Example, ...] | None:
+def _unlabelled(recipe: Recipe, settings: RefineSettings) -> tuple[Example, ...] | None:
     source = settings.unlabelled
     if source is None:
         return None
     split = "train" if has_splits(source) else None
     fields = recipe.parsed_template().field_names
-    rows = read_examples(source, fields=fields, label=None, columns=recipe.columns, encoding=recipe.encoding, split=split)
-    return rows[: settings.num_texts]
+    return read_examples(source, fields=fields, label=None, columns=recipe.columns, encoding=recipe.encoding, split=split)
+
+
+def _drawn(num_rows: int, recipe: Recipe, settings: RefineSettings) -> list[int]:
+    """Numbers of the rows by which words are judged: files may be sorted."""
+    return sorted(random.Random(recipe.seed).sample(range(num_rows), min(settings.num_texts, num_rows)))
 
 
 def _scored(lists: WordLists, template: Template, tokens: Tokens) -> tuple[list[ListedWord], list[int | None]]:
@@ -228,7 +237,7 @@ def _scored(lists: WordLists, template: Template, tokens: Tokens) -> tuple[list[
     """
     owners: dict[tuple[int, ...], set[str]] = {}
     every = [(name, at, word.strip()) for name, listing in lists.items() for at, word in enumerate(listing)]
-    ids = [_ids(word, template, tokens) for _, _, word in every]
+    ids = [word_ids(word, template, tokens) for _, _, word in every]
     for (name, _, _), own in zip(every, ids, strict=True):
         owners.setdefault(own, set()).add(name)
     firsts = [own for (_, at, _), own in zip(every, ids, strict=True) if at == 0]
@@ -244,17 +253,3 @@ def _scored(lists: WordLists, template: Template, tokens: Tokens) -> tuple[list[
         words.append(ListedWord(name, word, fate))
         columns.append(own[0] if fate == "kept" else None)
     return words, columns
-
-
-def _ids(word: str, template: Template, tokens: Tokens) -> tuple[int, ...]:
-    """A word's tokens in the answer slot; none where the tokenizer does not know it."""
-    try:
-        return Verbalizer({"": (word,)}).answers(template, tokens).ids[0]
-    except VerbalizerError:
-        return ()
-
-
-def _log_probabilities(model: PromptModel, examples: Sequence[Example], ids: Sequence[int]) -> Tensor:
-    """log P(w | x) of single tokens [N, W]; a few texts at a time, since each has the whole vocabulary's."""
-    chunks = [examples[at : at + _TEXTS_AT_ONCE] for at in range(0, len(examples), _TEXTS_AT_ONCE)]
-    return torch.cat([vocabulary_scores(model, chunk)[:, list(ids)] for chunk in chunks])

@@ -29,7 +29,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Text:
-    """Hard words, written as they stand (braces already unescaped)."""
+    """Hard words, written as they stand (braces already unescaped), or `{hard:"[SEP]"}` where another tool's notation is meant
+    as words."""
 
     text: str
 

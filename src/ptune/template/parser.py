@@ -10,7 +10,7 @@ from typing import Literal, NoReturn, cast
 
 from ptune.template.nodes import Choice, Demos, Field, Mask, Node, Sep, Soft, Special, Text
 from ptune.template.openprompt import parse_openprompt
-from ptune.template.rules import KEYWORDS, merged, node_fault, sharing_fault, whole_fault
+from ptune.template.rules import KEYWORDS, foreign_fault, merged, node_fault, sharing_fault, whole_fault
 from ptune.template.scanner import Token, closing_brace, error_at, tokens, whole_number
 
 __all__ = ["parse_nodes"]
@@ -33,11 +33,13 @@ def parse_nodes(source: str) -> tuple[Node, ...]:
         TemplateError: a mistake in the template, with its column.
     """
     nodes: list[Node] = []
+    written: list[str] = []
     named: dict[str, Soft] = {}
     position = 0
     while position < len(source):
         if hard := _HARD.match(source, position):
-            nodes.append(Text(hard.group().replace("{{", "{").replace("}}", "}")))
+            written.append(hard.group().replace("{{", "{").replace("}}", "}"))
+            nodes.append(Text(written[-1]))
             position = hard.end()
         elif source[position] == "}":
             raise error_at(source, position, "a closing brace without an opening one", "write }} for a brace as text")
@@ -45,7 +47,7 @@ def parse_nodes(source: str) -> tuple[Node, ...]:
             end = closing_brace(source, position)
             nodes.extend(_read_braces(source, position, end, nodes, named))
             position = end + 1
-    if fault := whole_fault(nodes):
+    if fault := whole_fault(nodes) or foreign_fault(written, nodes):
         raise error_at(source, max(source.find(fault.found), 0), fault.what, fault.fix)
     return merged(nodes)
 
@@ -140,9 +142,12 @@ class _Reading:
             case "soft":
                 node = self._soft()
                 known = 'use a count, "words", id= and same, such as {soft:4 "words" id=a}'
+            case "hard":
+                known = 'write {hard:"[SEP]"}'
+                node = Text(self._quoted("hard words that are not in quotes", known))
             case "special":
-                node = self._special()
                 known = 'write {special:"<eos>"}'
+                node = Special(self._quoted("a special token that is not in quotes", known))
             case "sep" | "choice" | "demos" as keyword:
                 node = _PLAIN[keyword]
                 known = f"write {{{keyword}}}"
@@ -179,8 +184,8 @@ class _Reading:
             count = self.number(first, 'write {soft:8}, or words in straight quotes, such as {soft:"good"}')
         return Soft(count, None if words is None else words.text, name, same)
 
-    def _special(self) -> Special:
+    def _quoted(self, what: str, fix: str) -> str:
         token, self.value = self.value, None
         if token is None or token.kind != "string":
-            self.fail(token or self.head, "a special token that is not in quotes", 'write {special:"<eos>"}')
-        return Special(token.text)
+            self.fail(token or self.head, what, fix)
+        return token.text

@@ -1,8 +1,9 @@
 """What makes nodes a valid template, said once: for the parser, which adds the place, and for nodes made by a program.
 
 `node_fault` looks at one node, `sharing_fault` at one beside those before it, `whole_fault` at all. Each returns what
-is wrong and how to mend it, or None. Notations of other tools (`[MASK]`, `[P]`, `<extra_id_0>`, `___`) are faults too,
-because as hard text they would be read as plain words.
+is wrong and how to mend it, or None. Notations of other tools (`[MASK]`, `[P]`, `<extra_id_0>`, `___`) are faults where a
+person writes them, because as hard text they would be read as plain words; texts of data, which may hold them, are written
+in quotes.
 """
 
 import re
@@ -13,9 +14,20 @@ from typing import NamedTuple
 from ptune.template.nodes import Field, Mask, Node, Soft, Special, Text
 from ptune.template.scanner import quoted
 
-__all__ = ["KEYWORDS", "MAX_SOFT_TOKENS", "Fault", "is_name", "merged", "node_fault", "sharing_fault", "whole_fault"]
+__all__ = [
+    "KEYWORDS",
+    "MAX_SOFT_TOKENS",
+    "Fault",
+    "foreign_fault",
+    "foreign_notation",
+    "is_name",
+    "merged",
+    "node_fault",
+    "sharing_fault",
+    "whole_fault",
+]
 
-KEYWORDS = ("mask", "soft", "sep", "special", "choice", "demos")
+KEYWORDS = ("mask", "soft", "hard", "sep", "special", "choice", "demos")
 MAX_SOFT_TOKENS = 10_000
 
 
@@ -113,13 +125,23 @@ def whole_fault(nodes: Sequence[Node]) -> Fault | None:
     """Returns what is wrong with the nodes as a template, or None."""
     if all(isinstance(node, Text) and not node.text.strip() for node in nodes):
         return Fault("an empty template", "write one, such as {text} It was {mask}.")
-    return _foreign_fault(nodes)
+    return None
 
 
-def _foreign_fault(nodes: Sequence[Node]) -> Fault | None:
-    with_mask = any(isinstance(node, Mask) for node in nodes)
-    for pattern, fix in _FOREIGN if with_mask else _FOREIGN + _FOREIGN_WITHOUT_MASK:
-        for node in nodes:
-            if isinstance(node, Text) and (found := re.search(pattern, node.text)):
+def foreign_fault(texts: Sequence[str], nodes: Sequence[Node]) -> Fault | None:
+    """Returns another tool's notation in the hard texts of a template as they were written, or None."""
+    for pattern, fix in _foreign(nodes):
+        for text in texts:
+            if found := re.search(pattern, text):
                 return Fault(f"{found.group()} which is not of this template language", fix, found.group())
     return None
+
+
+def foreign_notation(nodes: Sequence[Node]) -> re.Pattern[str]:
+    """What is written in quotes where a text of these nodes holds it."""
+    return re.compile("(" + "|".join(pattern for pattern, _ in _foreign(nodes)) + ")")
+
+
+def _foreign(nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:
+    with_mask = any(isinstance(node, Mask) for node in nodes)
+    return _FOREIGN if with_mask else _FOREIGN + _FOREIGN_WITHOUT_MASK

@@ -1,9 +1,11 @@
 """Writes nodes back as text, in the one canonical short form that `ptune.template.parser` reads to the same nodes."""
 
+import re
 from collections.abc import Sequence
 from typing import assert_never
 
 from ptune.template.nodes import Choice, Demos, Field, Mask, Node, Sep, Soft, Special, Text
+from ptune.template.rules import foreign_notation
 from ptune.template.scanner import quoted
 
 __all__ = ["write_nodes"]
@@ -11,13 +13,14 @@ __all__ = ["write_nodes"]
 
 def write_nodes(nodes: Sequence[Node]) -> str:
     """Writes a template in the short form; options that have their default value are left out."""
-    return "".join(map(_written, nodes))
+    foreign = foreign_notation(nodes)
+    return "".join(_written(node, foreign) for node in nodes)
 
 
-def _written(node: Node) -> str:
+def _written(node: Node, foreign: re.Pattern[str]) -> str:
     match node:
         case Text(text):
-            return text.replace("{", "{{").replace("}", "}}")
+            return _hard(text, foreign)
         case Field():
             return _braces(
                 node.name,
@@ -39,6 +42,14 @@ def _written(node: Node) -> str:
             return "{demos}"
         case _:
             assert_never(node)
+
+
+def _hard(text: str, foreign: re.Pattern[str]) -> str:
+    """Words as they stand; other tools' notations in quotes."""
+    parts = foreign.split(text)  # every second one is such a notation
+    parts[::2] = [part.replace("{", "{{").replace("}", "}}") for part in parts[::2]]
+    parts[1::2] = [f"{{hard:{quoted(part)}}}" for part in parts[1::2]]
+    return "".join(parts)
 
 
 def _soft(node: Soft) -> str:

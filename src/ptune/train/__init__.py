@@ -8,14 +8,15 @@ from ptune.train.run_folder import RunFolder, replace
 from ptune.train.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from ptune.train.learner import Learner
     from ptune.train.loop import Listener, TrainEvent, TrainResult, train
 
-__all__ = ["Listener", "RunFolder", "TrainEvent", "TrainResult", "TrainSettings", "progress", "replace", "train"]
+__all__ = ["Learner", "Listener", "RunFolder", "TrainEvent", "TrainResult", "TrainSettings", "progress", "replace", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("Listener", "TrainEvent", "TrainResult", "train"):
+    if name not in ("Learner", "Listener", "TrainEvent", "TrainResult", "train"):
         raise AttributeError(f"module 'ptune.train' has no attribute {name!r}")
-    value = getattr(import_module("ptune.train.loop"), name)
+    value = getattr(import_module(f"ptune.train.{'learner' if name == 'Learner' else 'loop'}"), name)
     globals()[name] = value
     return value

@@ -1,14 +1,14 @@
 """The training loop, the only one: every method, readout and strategy goes through it.
 
-In: a `TaskModel`, prepared rows, settings. Out: `TrainResult`, with the model left at its best or last parameters. Reads from
-top to bottom: set up, resume, step, look at validation, save, finish. Every random choice is a function of the seed and the
-step, so that a run that was killed and resumed gives the same losses and the same bytes.
+In: a `Learner` (a `TaskModel`, mostly), prepared rows, settings. Out: `TrainResult`, with the model left at its best or last
+parameters. Reads from top to bottom: set up, resume, step, look at validation, save, finish. Every random choice is a function
+of the seed and the step, so that a run that was killed and resumed gives the same losses and the same bytes.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -16,13 +16,16 @@ from torch import Tensor
 
 from ptune.errors import TrainError
 from ptune.inputs import Batch
-from ptune.model import Look, Prepared, TaskModel
+from ptune.model import Look
+from ptune.train.learner import Learner
 from ptune.train.optimiser import build_optimiser, build_schedule
 from ptune.train.order import epoch_batches
 from ptune.train.run_folder import RunFolder
 from ptune.train.settings import TrainSettings
 
 __all__ = ["Listener", "TrainEvent", "TrainResult", "train"]
+
+Rows = TypeVar("Rows", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,12 @@ class TrainResult:
 
 
 def train(
-    model: TaskModel,
-    rows: Prepared,
+    model: Learner[Rows],
+    rows: Rows,
     settings: TrainSettings,
     *,
     seed: int,
-    validation: Prepared | None = None,
+    validation: Rows | None = None,
     folder: RunFolder | None = None,
     resume: bool = False,
     listeners: Sequence[Listener] = (),
@@ -198,7 +201,7 @@ def train(
     return result
 
 
-def _batches(model: TaskModel, rows: Prepared, settings: TrainSettings, seed: int, first_step: int) -> Iterator[Batch]:
+def _batches(model: Learner[Rows], rows: Rows, settings: TrainSettings, seed: int, first_step: int) -> Iterator[Batch]:
     """Endless batches, in an order by (seed, epoch); starts where `first_step` steps would have ended."""
     lengths = model.live_lengths(rows) if settings.group_by_length else None
     epoch, skip = divmod(first_step * settings.accumulate, -(-len(rows) // settings.batch_size))
@@ -217,7 +220,7 @@ def _parts(members: Sequence[Sequence[Tensor]], learned: Sequence[Tensor]) -> li
     return parts
 
 
-def _look(model: TaskModel, rows: Prepared, learned: Sequence[Tensor], values: Sequence[Tensor]) -> list[Look]:
+def _look(model: Learner[Rows], rows: Rows, learned: Sequence[Tensor], values: Sequence[Tensor]) -> list[Look]:
     """How each candidate does on validation rows, with the parameters given."""
     raw = [parameter.detach().clone() for parameter in learned]
     _put(learned, values)
