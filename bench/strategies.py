@@ -32,6 +32,7 @@ from ptune.strategy import (
     TemplateSearchSettings,
     nearest_tasks,
     run_in_context,
+    run_mixture,
     run_pet,
     search_labels,
     search_template,
@@ -153,6 +154,15 @@ def by_transfer(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
     return {**figures_of(task.facts), "similarity": ways}
 
 
+def by_mixture(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
+    """One prompt of other tasks, taken as it is: no row of this task is learned from, its texts calibrate."""
+    common = {key: keys[key] for key in ("backbone", "template", "seed")}
+    sources = {name: Recipe.of({**common, **source}) for name, source in section["sources"].items()}
+    found = run_mixture(sources, new={"new": Recipe.of(keys)})
+    scores = found.facts["new"]["new"]
+    return {"accuracy": scores["mixed"], "untrained": scores["untrained"]}
+
+
 def figures_of(facts_of_task: Mapping[str, Any]) -> Figures:
     """What a trained task says of itself."""
     kept = {key: facts_of_task[key]["accuracy"] for key in ("zero_shot", "prior_corrected") if key in facts_of_task}
@@ -166,6 +176,7 @@ RUNNERS: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], Figures]] = {
     "label search": by_label_search,
     "template search": by_template_search,
     "transfer": by_transfer,
+    "mixture": by_mixture,
 }
 
 
