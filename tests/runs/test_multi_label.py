@@ -117,7 +117,7 @@ def test_the_threshold_is_that_of_the_validation_rows_unless_it_is_given() -> No
     from ptune.readout import best_log_odds
 
     targets = torch.tensor([[name in row["text"].split() for name in NAMES] for row in rows(6)])
-    assert learned.model.threshold == best_log_odds(scores, targets)[0]
+    assert learned.model.threshold == pytest.approx(best_log_odds(scores, targets)[0], abs=1e-4)  # batches round differently
     given = ptune.fit(**words("head", "gpt2", validation=rows(6), threshold=0.8))
     assert given.facts["threshold"] == pytest.approx(0.8)
     assert ptune.fit(**words("head", "gpt2")).facts["threshold"] == 0.5
