@@ -58,9 +58,10 @@ def run_case(name: str, case: dict[str, Any], spec: dict[str, Any], options: arg
     name_of_backbone, loaded = recipe.pop("backbone"), None
     train, test = (recipe.pop(key) for key in ("train", "test"))
     validation = recipe.pop("validation", None)
-    test_rows = rows_of(read_examples(test, label=None))[: options.rows or case.get("test_rows", spec["test_rows"])]
+    num_judged = options.rows or case.get("test_rows", spec["test_rows"])
+    test_rows = rows_of(read_examples(test, label=None))[:num_judged]
     train_rows = rows_of(read_examples(train, label=None))
-    looks = rows_of(read_examples(validation, label=None))[: spec["test_rows"]] if validation else []
+    looks = rows_of(read_examples(validation, label=None))[:num_judged] if validation else []
     rates = {run["method"]: run["learning_rate"] for run in done if "trials" in run}
     for seed in options.seeds or case.get("seeds", spec["seeds"]):
         for method, changes in {**spec["methods"], **case.get("methods", {})}.items():
