@@ -132,3 +132,24 @@ def test_after_a_fault_a_task_with_weights_of_its_own_goes_on_with_them(
 
 def _raise(error: Exception) -> Any:
     raise error
+
+
+@torch.no_grad()
+def test_who_hears_of_an_end_may_ask_again_before_the_step_is_over(tmp_path: Path) -> None:
+    """Slow texts fill all places; each end makes one free at once, and a slow pace then refuses nobody who takes it."""
+    task = writer(tmp_path, "w", max_new_tokens=6)
+    metrics = Metrics()
+    queue = FairQueue("write", 1000, 1.0, lambda: None, metrics)
+    writing = Writing(queue, ServeSettings(tmp_path, max_running=3), metrics, lambda _: None)
+    later = list[Ticket]()
+
+    def again(ticket: Ticket) -> None:
+        if len(later) < 6:
+            queue.pace.seconds_per_text = 5.0
+            later.append(Ticket(Order("w", task, ["bad"], time.monotonic() + 60, {}), again))
+            queue.put(later[-1])
+
+    for text in PROMPTS[:3]:
+        queue.put(Ticket(Order("w", task, [text], time.monotonic() + 60, {}), again))
+    write_all(writing)
+    assert len(later) == 6 and all(one.refusal is None and one.answers[0] is not None for one in later)

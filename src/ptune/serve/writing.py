@@ -130,13 +130,19 @@ class Writing:
         self._queue, self._settings = queue, settings
         self._metrics, self._after = metrics, after
         self._streams: dict[int, _Stream] = {}
-        self._ended: list[float] = []  # how long each text took that ended in this step
+        self._ended: list[tuple[float, bool]] = []  # of each text that just ended: seconds it took, whether beside others
+        self._is_short_of_room = False  # for keys and values, so that a text waits though there is a place
         queue.free_places = settings.max_running
 
     @property
     def num_running(self) -> int:
         """Texts that are being written."""
         return sum(len(stream.texts) for stream in self._streams.values())
+
+    @property
+    def _num_places(self) -> int:
+        """How many texts run while others wait: all that may, unless there is no room for so many."""
+        return max(1, self.num_running) if self._is_short_of_room else self._settings.max_running
 
     @property
     def has_work(self) -> bool:
@@ -147,7 +153,7 @@ class Writing:
         """One token for each running text; then new ones."""
         started = time.monotonic()
         self._drop()
-        num_beside = max(1, self.num_running)
+        num_beside = self._num_places
         for stream in self._streams.values():
             if stream.texts:
                 self._guarded(stream, lambda stream=stream: self._grow(stream))  # type: ignore[misc]
@@ -159,10 +165,11 @@ class Writing:
         for text in alone:
             self._write_alone(text)
         self._streams = {key: stream for key, stream in self._streams.items() if stream.texts}
-        for seconds in self._ended:
-            self._queue.pace.note_beside(seconds, num_beside)
+        for seconds, flowed in self._ended:
+            self._queue.pace.note_beside(seconds, num_beside if flowed else 1)
         self._ended = []
-        self._queue.free_places = 0 if alone and len(self._queue) else self._settings.max_running - self.num_running
+        is_held_up = (alone and len(self._queue)) or self._is_short_of_room
+        self._queue.free_places = 0 if is_held_up else self._settings.max_running - self.num_running
         self._note(fresh, time.monotonic() - started)
 
     def give_up(self, refusal: Refusal) -> None:
@@ -178,7 +185,7 @@ class Writing:
     def _admit(self) -> list[_Text]:
         """Takes texts from the queue while there is room; one that cannot run in a flow is the last of its step."""
         fresh: list[_Text] = []
-        tokens = 0
+        tokens, self._is_short_of_room = 0, False
         while self.num_running < self._settings.max_running and (one := self._queue.take()) is not None:
             try:
                 text = one.prepared or self._prepared(one)
@@ -186,7 +193,8 @@ class Writing:
                 one.ticket.answer(one.place, refusal_of(error))
                 continue
             cost = text.num_prompt_tokens
-            if (fresh and tokens + cost > self._settings.tokens_per_step) or not self._has_room(text):
+            self._is_short_of_room = not self._has_room(text)
+            if self._is_short_of_room or (fresh and tokens + cost > self._settings.tokens_per_step):
                 one.prepared = text
                 self._queue.put_back(one)
                 break
@@ -299,9 +307,10 @@ class Writing:
 
     def _finish(self, text: _Text, written: tuple[Written, ...], piece: str) -> None:
         ticket, place = text.waiting.ticket, text.waiting.place
+        self._queue.free_places += 1  # who hears of this end may ask again before the step is over
         ticket.tell(place, piece, written)
         ticket.answer(place, written)
-        self._ended.append(time.monotonic() - text.began)
+        self._ended.append((time.monotonic() - text.began, text.flows))
         self._metrics.texts.labels(ticket.name).inc()
 
     def _leave(self, stream: _Stream, is_over: Callable[[_Text], bool]) -> None:
