@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ptune.data import Example
@@ -79,6 +79,10 @@ def test_planted_answers_are_found_in_contexts_six_times_too_long(kind: str, dat
         max_answer_tokens=OVERLAP,
     )
     context = context_of(data.draw, kind)
+    begin, stop = expected(kind, context)
+    assume(
+        len(model.backbone.tokens.ids(context[begin:stop])) < OVERLAP
+    )  # rare words are many tokens, more than an answer may have
     example = Example({"context": context, "question": data.draw(st.sampled_from(["What ?", "什么 好"]))})
     prepared = model.prepare([example])
     for number, window in enumerate(prepared.windows):
@@ -88,7 +92,7 @@ def test_planted_answers_are_found_in_contexts_six_times_too_long(kind: str, dat
         assert all(encoded.soft[at] == -1 and encoded.owner[at] == "context" for at in inside)
     model.forward = planted.__get__(model)
     found = model.predict([example])[0]
-    assert (found.start, found.end) == expected(kind, context)
+    assert (found.start, found.end) == (begin, stop)
     assert found.text == context[found.start : found.end] and ":" in found.text and "!" in found.text
     assert found.n_best[0][0].score == 18.0
     assert all(one.score < 18.0 for one, _ in found.n_best[1:])
@@ -142,7 +146,9 @@ def test_the_best_spans_are_those_of_all_pairs(length: int, max_tokens: int, num
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(st.integers(-5, 5), st.floats(0, 1), st.booleans()), min_size=1, max_size=12))
+@given(
+    st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=1, max_size=12)
+)
 def test_the_threshold_is_the_best_of_all(rows: list[tuple[int, float, bool]]) -> None:
     scores = [float(score) for score, _, _ in rows]
     worth = [0.0 if has_none else f1 for _, f1, has_none in rows]
