@@ -14,7 +14,7 @@ from tiny import tiny_backbone, tiny_model
 LABELS = {"yes": ["great"], "no": ["bad"]}
 TEMPLATE = "{text} It was{mask}"
 QUIET = "ignore:`is_gradient_checkpointing`:FutureWarning"  # PEFT 0.21 asks transformers by the old name
-CLOSE = 4e-6  # of the largest logit: single precision, two implementations of attention, on any CPU (double is held to 1e-6)
+CLOSE = 2e-6  # of the largest logit: single precision, two implementations of attention
 
 
 def task(
