@@ -170,3 +170,8 @@ def test_one_task_is_no_mixture(tmp_path: Path) -> None:
     with pytest.raises(PtuneError, match="both learned and new"):
         run_mixture({"film": recipe("film"), "place": recipe("place")}, new={"film": recipe("film")})
     assert MixtureSettings().limit is None
+
+
+def test_a_fault_in_rows_names_its_recipe() -> None:
+    with pytest.raises(PtuneError, match=r"^place: no row has the label 'down'"):
+        run_mixture({"film": recipe("film"), "place": recipe("place", train=[row for row in PLACES if row["label"] == "up"])})

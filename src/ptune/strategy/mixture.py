@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.data import Example, fingerprint
-from ptune.errors import RecipeError, TrainError
+from ptune.errors import PtuneError, RecipeError, TrainError
 from ptune.model import Mixture, Prepared, TaskModel, mix_rows, share_prompt
 from ptune.recipe import (
     Recipe,
@@ -148,7 +148,11 @@ def _check(recipes: dict[str, Recipe], new: dict[str, Recipe]) -> None:
 
 
 def _read(name: str, recipe: Recipe) -> Splits:
-    splits = read_splits(recipe)
+    try:
+        splits = read_splits(recipe)
+    except PtuneError as error:  # of several recipes, the one that is meant
+        error.where = f"{name}, {error.where}" if error.where else name
+        raise
     if not splits.train:
         raise RecipeError(f"{name} has no training rows", where="train", fix="give it some")
     return splits
