@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ptune.errors import BackboneError
-from ptune.model import PromptModel
+from ptune.model import Prepared, PromptModel
 from ptune.recipe import Plan, Recipe, build_model, plan_recipe, read_splits
 from ptune.recipe.cost import num_parameters
 from ptune.recipe.keeping import decide_keeping, storage
@@ -66,7 +66,23 @@ def computed_in_training(recipe: Recipe) -> tuple[float, float, PromptModel]:
     with tokens_entering(model) as counts, torch.no_grad():
         for number in range(len(rows)):
             model(model.batch(rows, [number]))
-    return counts[0] / len(rows), counts[1] / len(rows), model
+    shared = tokens_read_once(model, rows)
+    return (counts[0] - (len(rows) - 1) * shared) / len(rows), counts[1] / len(rows), model
+
+
+def tokens_read_once(model: PromptModel, rows: Prepared) -> int:
+    """Of a step on all rows: what enters in a row by itself."""
+    alone = [0]
+
+    def note(module: Any, args: Any, given: dict[str, Any]) -> None:
+        alone[0] += given["inputs_embeds"].shape[1] if len(given["inputs_embeds"]) == 1 else 0
+
+    if model.backbone.kind != "decoder":
+        return 0
+    hook = model.backbone.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    model(model.batch(rows, range(len(rows))))
+    hook.remove()
+    return alone[0]
 
 
 def computed_in_prediction(model: PromptModel, recipe: Recipe) -> tuple[float, float]:
@@ -91,6 +107,8 @@ def check(recipe: Recipe) -> Plan:
     for phase in (plan.training, plan.inference):
         cost = phase.cost
         total = sum(segment.tokens for segment in phase.segments if segment.decision == "live") * phase.num_candidates
+        once = sum(segment.tokens for segment in phase.segments if segment.decision == "once for a batch")
+        total += once / len(ROWS)
         assert total == pytest.approx(cost.live_tokens + cost.decoder_tokens)
     return plan
 
@@ -177,7 +195,13 @@ def test_decisions_in_front_of_the_text_and_the_hint() -> None:
     recipe = recipe_of("llama", template=FRONT)
     plan = plan_recipe(recipe)
     assert plan.training is not None
-    assert {decision for _, decision in decisions(plan.training)} == {"live"}
+    assert decisions(plan.training)[:4] == [
+        ("special token", "once for a batch"),
+        ("learned tokens", "once for a batch"),
+        ("template words", "once for a batch"),
+        ("template words", "live"),
+    ]
+    assert {decision for _, decision in decisions(plan.training)[3:]} == {"live"}
     assert "1.0 tokens a row" in plan.contexts.reason
     assert decisions(plan.inference)[:3] == [
         ("special token", "constant for the task"),
@@ -192,8 +216,17 @@ def test_decisions_in_front_of_the_text_and_the_hint() -> None:
 
 
 def test_the_hint_for_a_method_that_places_its_tokens_itself() -> None:
-    (hint,) = plan_recipe(recipe_of("gpt2", method="prompt-tuning", template="{text} It was{mask}")).hints
-    assert "{text}{soft:20} It was{mask}" in hint and "with method: p-tuning" in hint
+    (hint,) = plan_recipe(
+        recipe_of("gpt2", method={"name": "prompt-tuning", "num_tokens": 4}, template="{text} It was{mask}")
+    ).hints
+    assert "{text}{soft:4} It was{mask}" in hint and "with method: p-tuning" in hint
+
+
+def test_learned_tokens_that_a_step_reads_once_get_no_hint_to_move() -> None:
+    """Twenty of them, once for five short texts, are less than twenty behind each."""
+    plan = plan_recipe(recipe_of("gpt2", method="prompt-tuning", template="{text} It was{mask}"))
+    assert plan.training is not None and not plan.hints
+    assert ("learned tokens", "once for a batch") in decisions(plan.training)
 
 
 def test_learned_keys_in_front_get_the_hint_that_they_could_stand_behind() -> None:

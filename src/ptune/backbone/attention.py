@@ -64,7 +64,7 @@ def _attend(
     _refuse_unknown(module, kwargs, dropout)
     layer = plan.layer_number(module)
     if plan.keep is not None:
-        plan.keep[layer] = (key.detach(), value.detach())
+        plan.keep[layer] = (key, value)
     if plan.is_taking:
         raise KeysTaken(key, value)
     if plan.taken is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ptune.backbone.attention import IMPLEMENTATION, register
 from ptune.backbone.checkpointing import set_checkpointing
 from ptune.backbone.identify import can_set_attention, fingerprint, kind_of, position_offset
+from ptune.backbone.lead import read_lead
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
 from ptune.backbone.plan import AttentionPlan, CrossPlan, Record, Seen
 from ptune.backbone.spread import moved, needed_tokens, repeated
@@ -27,6 +28,7 @@ from ptune.inputs import (
     BackboneSpec,
     Context,
     DecoderRows,
+    Lead,
     Live,
     Place,
     Prefix,
@@ -61,7 +63,7 @@ class Backbone:
         start = getattr(model.config, "decoder_start_token_id", None)
         self.tokens = Tokens(tokenizer, self.kind, text_start, start)
         self.text_start = text_start
-        self._is_checkpointing = False
+        self.is_checkpointing = False
         self.is_quantised = False
         self._use_own_attention()
         self._trunk = model.get_encoder() if self.kind == "encoder-decoder" else model.base_model
@@ -91,7 +93,7 @@ class Backbone:
         self,
         live: Live,
         prompt: PromptState,
-        contexts: Sequence[Context | StoredContext] = (),
+        contexts: Sequence[Context | StoredContext | Lead] = (),
         *,
         keep: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "R S D"]:
@@ -100,7 +102,7 @@ class Backbone:
         Args:
             live: tokens, R rows of S.
             prompt: learned rows that take the place of tokens whose `soft` is not negative.
-            contexts: keys and values in front (causal models only).
+            contexts: keys and values in front, or what all rows start with (causal models only).
             keep: a dictionary to be filled with each layer's live keys and values.
 
         Raises:
@@ -113,7 +115,7 @@ class Backbone:
         live: Live,
         prompt: PromptState,
         reads: Reads,
-        contexts: Sequence[Context | StoredContext] = (),
+        contexts: Sequence[Context | StoredContext | Lead] = (),
         decoder: DecoderRows | None = None,
     ) -> Float[Tensor, "*J U D"]:
         """Final hidden states at the places that are read, and as little else as can be.
@@ -129,7 +131,7 @@ class Backbone:
         num_candidates = prompt.num_candidates
         many = prompt.rows is not None and prompt.rows.dim() == 3
         side_by_side = num_candidates > 1 and bool(contexts)
-        needed = None if decoder is not None or self._is_checkpointing else needed_tokens(reads, live)
+        needed = None if decoder is not None or self.is_checkpointing else needed_tokens(reads, live)
         if needed is not None and not self.reads_where_needed:
             needed = None
         states = self.run(live, prompt, contexts, needed=needed)
@@ -147,16 +149,19 @@ class Backbone:
         self,
         live: Live,
         prompt: PromptState,
-        contexts: Sequence[Context | StoredContext],
+        contexts: Sequence[Context | StoredContext | Lead],
         *,
         keep: dict[int, tuple[Tensor, Tensor]] | None = None,
         needed: Tensor | None = None,
     ) -> Tensor:
         """[R, S, D]; J candidates are [R, J * S, D] on contexts, else [J * R, S, D]; zeros but for `needed` tokens if given."""
-        live, contexts = moved(live, self.device), tuple(moved(context, self.device) for context in contexts)
+        live = moved(live, self.device)
+        held: tuple[Seen, ...] = tuple(
+            read_lead(self, one, prompt) if isinstance(one, Lead) else moved(one, self.device) for one in contexts
+        )
         num_candidates = prompt.num_candidates
         embeds = self._embeds(live, prompt)
-        side_by_side = num_candidates > 1 and bool(contexts)
+        side_by_side = num_candidates > 1 and bool(held)
         live = _behind_prefix(live, prompt)
         positions = live.positions + self._position_offset
         if side_by_side:
@@ -167,9 +172,9 @@ class Backbone:
         arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "position_ids": positions}
         if live.types is not None:
             arguments["token_type_ids"] = live.types
-        seen: tuple[Seen, ...] = contexts
+        seen = held
         if "text" in prompt.prefixes:
-            seen = (*contexts, prompt.prefixes["text"].to(embeds))
+            seen = (*held, prompt.prefixes["text"].to(embeds))
         if seen or live.tree is not None or keep is not None or needed is not None:
             at = None if needed is None else needed.to(self.device)
             plan = self._plan(live, seen, num_candidates if side_by_side else 1, keep)
@@ -339,7 +344,7 @@ class Backbone:
             BackboneError: the architecture has no checkpointing layers.
         """
         set_checkpointing(self.model, self.spec.architecture, enabled)
-        self._is_checkpointing = enabled
+        self.is_checkpointing = enabled
 
     def _use_own_attention(self) -> None:
         """Models that do without SDPA have attention of their own kind (soft caps, sinks), which must stay theirs."""

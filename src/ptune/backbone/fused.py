@@ -7,7 +7,7 @@ few tokens before it relies on this, and leaves any layer that differs as it was
 in fp32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,10 @@ class FusedLayer:
     def __call__(self, hidden: Tensor, plan: AttentionPlan, cos: Tensor, sin: Tensor) -> Tensor:
         """[R, J * S, D] -> the same; zeros but for the needed tokens if this is the last layer of a plan that names some."""
         learned = [part for one in plan.contexts if one.learns for part in one.layer(self.index)]
-        out: Tensor = _Step.apply(hidden, self, plan, cos, sin, *learned)  # type: ignore[no-untyped-call]
-        return out
+        out, *kept = _Step.apply(hidden, self, plan, cos, sin, *learned)  # type: ignore[no-untyped-call]
+        if plan.keep is not None:
+            plan.keep[self.index] = (kept[0], kept[1])
+        return out  # type: ignore[no-any-return]
 
 
 def fuse(layer: nn.Module, *, is_last: bool) -> bool:
@@ -151,17 +153,17 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, fused: FusedLayer, plan: AttentionPlan, cos: Tensor, sin: Tensor, *learned: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         run = _Run(fused, plan, hidden.shape, cos, sin, learned)
-        out = run.forward(hidden, is_saving=any(ctx.needs_input_grad))
+        ctx.set_materialize_grads(False)
         ctx.run = run
-        return out
+        return run.forward(hidden, is_saving=any(ctx.needs_input_grad))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *of_kept: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        grad, learned = ctx.run.backward(grads[0], needs_hidden=needs[0], needs_contexts=any(needs[5:]))
-        return (grad, None, None, None, None, *learned)
+        of_hidden, learned = ctx.run.backward(grad, of_kept, needs_hidden=needs[0], needs_contexts=any(needs[5:]))
+        return (of_hidden, None, None, None, None, *learned)
 
 
 class _Run:
@@ -183,7 +185,8 @@ class _Run:
         self.learned = learned
         self.saved: tuple[Any, ...] = ()
 
-    def forward(self, hidden: Tensor, *, is_saving: bool) -> Tensor:
+    def forward(self, hidden: Tensor, *, is_saving: bool) -> tuple[Tensor, ...]:
+        """The layer's output; where the plan keeps them, its live keys and values [R, H_kv, J * S, K] too."""
         fused, (num_rows, length, width) = self.fused, self.shape
         attention = fused.layer.self_attn
         x = hidden.reshape(-1, width)
@@ -192,8 +195,7 @@ class _Run:
         v = attention.v_proj(n).view_as(k0)
         k, r_k = self._normed(fused.k_norm, k0)
         k = rotate(k, self.cos, self.sin)
-        if self.plan.keep is not None:
-            self.plan.keep[fused.index] = (k.transpose(1, 2), v.transpose(1, 2))
+        kept = () if self.plan.keep is None else (k.transpose(1, 2), v.transpose(1, 2))
         x_q, n_q = self._narrow(x), self._narrow(n)
         q0 = attention.q_proj(n_q).view(num_rows, -1, attention.q_proj.out_features // self.head_size, self.head_size)
         q, r_q = self._normed(fused.q_norm, q0)
@@ -214,13 +216,17 @@ class _Run:
                 o = m = None
             self.saved = (x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look, contexts)
         if self.places is None:
-            return y.view(self.shape)
-        return hidden.new_zeros(self.shape).scatter_(1, self._index(width), y.view(num_rows, -1, width))
+            return (y.view(self.shape), *kept)
+        return (hidden.new_zeros(self.shape).scatter_(1, self._index(width), y.view(num_rows, -1, width)), *kept)
 
-    def backward(self, grad: Tensor, *, needs_hidden: bool, needs_contexts: bool) -> tuple[Tensor | None, list[Tensor | None]]:
+    def backward(
+        self, grad: Tensor | None, of_kept: Sequence[Tensor | None], *, needs_hidden: bool, needs_contexts: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Gradients of input and learned contexts, from those of the output (None: nobody read it) and of what is kept."""
         fused, num_rows, width = self.fused, self.shape[0], self.shape[2]
         attention, mlp = fused.layer.self_attn, fused.layer.mlp
         x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look, contexts = self.saved
+        grad = x.new_zeros(self.shape) if grad is None else grad
         dy = grad.reshape(-1, width) if self.places is None else grad.gather(1, self._index(width)).view(-1, width)
         dm = dy if fused.after is None else fused.after[1].backward(dy, m, r_m)
         dg, du = fused.gate.backward(dm @ mlp.down_proj.weight, g, u)
@@ -236,11 +242,16 @@ class _Run:
             return None, d_learned
         cos, sin = self._narrow_rows(self.cos), self._narrow_rows(self.sin)
         dq = rotate(look.unfold(dq, num_rows).view_as(q0), cos, sin, back=True)
-        dk = rotate(look.unfold_keys(dk, num_rows), self.cos, self.sin, back=True)
+        dk, dv = look.unfold_keys(dk, num_rows), look.unfold_keys(dv, num_rows)
+        dk, dv = (
+            own if more is None else own + more.transpose(1, 2)
+            for own, more in zip((dk, dv), of_kept or (None, None), strict=True)
+        )
+        dk = rotate(dk, self.cos, self.sin, back=True)
         if fused.q_norm is not None and fused.k_norm is not None:
             dq, dk = fused.q_norm.backward(dq, q0, r_q), fused.k_norm.backward(dk, k0, r_k)
         dn = dk.reshape(len(x), -1) @ attention.k_proj.weight
-        dn.addmm_(look.unfold_keys(dv, num_rows).reshape(len(x), -1), attention.v_proj.weight)
+        dn.addmm_(dv.reshape(len(x), -1), attention.v_proj.weight)
         if self.places is None:
             dn.addmm_(dq.reshape(len(x), -1), attention.q_proj.weight)
             return fused.before[0].backward(dn, x, r1, onto=dx2).view(self.shape), d_learned

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ptune.backbone.backbone import Backbone
-from ptune.inputs import Context, Live, PromptState, StoredContext, pad_rows
+from ptune.backbone.lead import keys_and_values, read_lead
+from ptune.inputs import Context, Lead, Live, PromptState, StoredContext, pad_rows
 
 __all__ = ["ContextType", "KeptContexts", "LeadContexts", "context_bytes"]
 
@@ -90,7 +91,7 @@ class KeptContexts:
         while at < len(prefixes):
             num = max(1, _TOKENS_PER_GROUP // len(prefixes[at]))
             group = prefixes[at : at + num]
-            both = _keys_and_values(self._backbone, group)
+            both = _of_texts(self._backbone, group)
             for row, ids in enumerate(group):
                 self._store(ids, both[:, :, row, :, : len(ids)])
             at += num
@@ -113,7 +114,7 @@ class LeadContexts:
     """
 
     def __init__(self) -> None:
-        self._stored: dict[tuple[tuple[int, ...], tuple[int, ...], str], Context] = {}
+        self._stored: dict[tuple[Lead, str], Context] = {}
 
     @property
     def num_bytes(self) -> int:
@@ -121,13 +122,11 @@ class LeadContexts:
         return sum(one.keys.nbytes + one.values.nbytes for one in self._stored.values())
 
     @torch.no_grad()
-    def context(self, backbone: Backbone, ids: Sequence[int], soft: Sequence[int], prompt: PromptState) -> Context:
+    def context(self, backbone: Backbone, lead: Lead, prompt: PromptState) -> Context:
         """[N, 1, H_kv, L, K] keys and values of one row of tokens, shared by all texts."""
-        key = (tuple(ids), tuple(soft), backbone.fingerprint + _digest(prompt))
+        key = (lead, backbone.fingerprint + _digest(prompt if lead.sees_prefix else PromptState(prompt.rows)))
         if key not in self._stored:
-            both = _keys_and_values(backbone, [ids], [soft], prompt)
-            steps = torch.arange(len(ids))[None] + prompt.num_positions
-            fresh = Context(both[0], both[1], torch.ones_like(steps, dtype=torch.bool), steps)
+            fresh = read_lead(backbone, lead, prompt)
             if len(self._stored) >= _MAX_LEADS:
                 self._stored.clear()
             self._stored[key] = fresh
@@ -147,21 +146,13 @@ def _digest(prompt: PromptState) -> str:
 
 
 @torch.no_grad()
-def _keys_and_values(
-    backbone: Backbone,
-    rows: Sequence[Sequence[int]],
-    soft: Sequence[Sequence[int]] | None = None,
-    prompt: PromptState | None = None,
-) -> Tensor:
+def _of_texts(backbone: Backbone, rows: Sequence[Sequence[int]]) -> Tensor:
     """[2, N, R, H_kv, L, K] of rows of tokens, right-padded."""
     ids = pad_rows(rows, backbone.tokens.pad_id)
     lengths = torch.tensor([len(row) for row in rows])
     steps = torch.arange(ids.shape[1]).expand(len(rows), -1)
-    learned = torch.full_like(ids, -1) if soft is None else pad_rows(soft, -1)
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
-    live = Live(ids, learned, steps < lengths[:, None], steps)
-    backbone.hidden(live, prompt or PromptState(), keep=kept)
-    return torch.stack([torch.stack([kept[layer][part] for layer in range(len(kept))]) for part in (0, 1)])
+    live = Live(ids, torch.full_like(ids, -1), steps < lengths[:, None], steps)
+    return keys_and_values(backbone, live, PromptState())
 
 
 def _mapped(num_bytes: int, dtype: torch.dtype) -> Tensor:

@@ -87,18 +87,23 @@ def fuse_layers(backbone: "Backbone") -> bool:
 
 
 def _states_and_slope(backbone: "Backbone", ids: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-    """Last states of the tokens behind the context (the second row padded), and the gradient of one learned row."""
+    """Last states of the tokens behind the context (the second row padded), and how they and kept keys and values depend on
+    one learned row."""
     live = _live(ids[:, _NUM_KEPT:], _NUM_KEPT)
     live.mask[1, -1] = False
     live.soft[:, 0] = 0
     generator = torch.Generator().manual_seed(0)
     size = (1, backbone.spec.embedding_size)
     row = torch.randn(size, generator=generator).to(backbone.device, backbone.dtype) * backbone.spec.embedding_rms
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.enable_grad():
         row.requires_grad_()
-        states = backbone.hidden(live, PromptState(rows=row), (context,))
+        states = backbone.hidden(live, PromptState(rows=row), (context,), keep=kept)
         direction = torch.randn(states.shape, generator=generator).to(states)
-        (slope,) = torch.autograd.grad((states * direction)[live.mask.to(states.device)].sum(), row)
+        total = (states * direction)[live.mask.to(states.device)].sum()
+        for part in (part[0] for layer in sorted(kept) for part in kept[layer]):
+            total = total + (part * torch.randn(part.shape, generator=generator).to(part)).sum()
+        (slope,) = torch.autograd.grad(total, row)
     return states.detach()[live.mask.to(states.device)], slope
 
 

@@ -124,7 +124,7 @@ def _merged_prefix(prompts: Sequence[PromptState], num_rows: Sequence[int]) -> P
 
 def _merged_contexts(batches: Sequence[Batch], num_rows: Sequence[int]) -> tuple[Context, ...]:
     """One context of as many rows as there are live ones; rows without one of their own have nothing to look at."""
-    given = [batch.contexts[0] for batch in batches if batch.contexts]
+    given = [batch.known[0] for batch in batches if batch.known]
     if not given:
         return ()
     longest = max(context.keys.shape[3] for context in given)
@@ -134,7 +134,7 @@ def _merged_contexts(batches: Sequence[Batch], num_rows: Sequence[int]) -> tuple
     positions = torch.zeros(sum(num_rows), longest, dtype=torch.long)
     at = 0
     for batch, num in zip(batches, num_rows, strict=True):
-        for context in batch.contexts:
+        for context in batch.known:
             place, held = slice(at, at + num), slice(0, context.keys.shape[3])
             both[0, :, place, :, held], both[1, :, place, :, held] = context.keys, context.values
             mask[place, held], positions[place, held] = context.mask.cpu(), context.positions.cpu()

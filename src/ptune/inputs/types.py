@@ -22,6 +22,7 @@ __all__ = [
     "Context",
     "DecoderRows",
     "Encoded",
+    "Lead",
     "Live",
     "PromptState",
     "Reads",
@@ -183,6 +184,29 @@ class StoredContext:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """What all rows of a batch start with, read once for all of them: keys and values that follow the prompt as it learns.
+
+    Args:
+        ids, soft: of its L tokens, as in `Encoded`.
+        sees_prefix: whether they see learned keys and values.
+    """
+
+    ids: tuple[int, ...]
+    soft: tuple[int, ...]
+    sees_prefix: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def live(self) -> Live:
+        """Its tokens as one row."""
+        ids, steps = torch.tensor([self.ids]), torch.arange(len(self))[None]
+        return Live(ids, torch.tensor([self.soft]), torch.ones_like(ids, dtype=torch.bool), steps)
+
+
+@dataclass(frozen=True)
 class DecoderRows:
     """Decoder side of an encoder-decoder batch: Q decoder rows, each reading encoder row `source`.
 
@@ -254,7 +278,7 @@ class Batch:
         index: the examples' numbers in the set that was prepared; kept contexts are looked up by them.
         decoder: decoder rows of an encoder-decoder model.
         pool: [R, S] weights with which a head averages hidden states (first, last, mask or mean), or None.
-        contexts: keys and values in front of the live tokens, in order.
+        contexts: keys and values in front of the live tokens, in order; or what all rows start with, to be read for them.
         rows: the encoded rows themselves where a readout lays them out again (masks filled one by one).
     """
 
@@ -266,5 +290,12 @@ class Batch:
     index: tuple[int, ...] = field(default=())
     decoder: DecoderRows | None = None
     pool: Float[Tensor, "R S"] | None = None
-    contexts: tuple[Context | StoredContext, ...] = ()
+    contexts: tuple[Context | StoredContext | Lead, ...] = ()
     rows: tuple[Encoded, ...] = ()
+
+    @property
+    def known(self) -> tuple[Context | StoredContext, ...]:
+        """Its contexts, which are keys and values already wherever nothing learns."""
+        known = tuple(one for one in self.contexts if not isinstance(one, Lead))
+        assert len(known) == len(self.contexts)
+        return known

@@ -1,7 +1,8 @@
 """Rows of data to batches for one task: rendered, tokenised, with what need not be computed again.
 
-In: examples. Out: `Prepared` rows, then `Batch`es of them, with kept contexts (training) or the task's lead (inference). The
-half of `TaskModel` that knows no kind of task: how a row is laid out, and what its answer adds, each kind says itself.
+In: examples. Out: `Prepared` rows, then `Batch`es of them, with kept contexts (training) or with what all of them start with,
+read once: for all batches (inference), or anew for each, as the prompt learns (training). The half of `TaskModel` that knows no
+kind of task: how a row is laid out, and what its answer adds, each kind says itself.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +16,7 @@ from torch import nn
 from ptune.backbone import Backbone, KeptContexts, LeadContexts
 from ptune.data import Example
 from ptune.errors import BackboneError
-from ptune.inputs import Batch, Context, Encoded, PromptState, SoftLayout, StoredContext, lead_length, trunk_start
+from ptune.inputs import Batch, Context, Encoded, Lead, SoftLayout, StoredContext, lead_length, trunk_start
 from ptune.model.outcome import Prepared
 from ptune.model.parts import Tune, encode_example
 from ptune.prompt import DeepConfig, MethodConfig, PromptMethod, registration
@@ -27,6 +28,8 @@ TOKENS_PER_BATCH = 1024
 """Live tokens that inference computes at once: enough for the matrix products, little enough for the cache."""
 MIN_LEAD = 2
 """A common beginning of fewer tokens is not worth a context."""
+_WORTH_A_READING = 32
+"""Tokens of a batch that need not be read again, from which on reading its beginning by itself is faster in training."""
 
 
 class BatchedRows(nn.Module, ABC):
@@ -106,7 +109,12 @@ class BatchedRows(nn.Module, ABC):
         Raises:
             BackboneError: contexts that were kept for another model.
         """
-        contexts, skip = self._contexts(prepared, [prepared.encoded[i] for i in index], lead)
+        rows = [prepared.encoded[i] for i in index]
+        is_learning = torch.is_grad_enabled() and lead is None and prepared.contexts is None
+        if is_learning and (num_shared := self.num_shared(rows)):
+            batch = self.lay_out(prepared, index, skip=[num_shared] * len(rows))
+            return replace(batch, contexts=(self._lead_of(rows, num_shared),))
+        contexts, skip = self._contexts(prepared, rows, lead)
         return self.lay_out(prepared, index, contexts=contexts, skip=skip)
 
     @abstractmethod
@@ -145,11 +153,11 @@ class BatchedRows(nn.Module, ABC):
         length = self.num_lead(rows)
         if not length:
             return None
-        ids, soft = rows[0].ids[:length], rows[0].soft[:length]
-        state = self.prompt()
-        if not self._has_deep_front:  # what stands behind the text, this beginning does not see
-            state = PromptState(state.rows)
-        return length, self._leads.context(self.backbone, ids, soft, state)
+        return length, self._leads.context(self.backbone, self._lead_of(rows, length), self.prompt())
+
+    def _lead_of(self, rows: Sequence[Encoded], length: int) -> Lead:
+        """The first tokens of these rows; learned keys and values that stand behind the text, they do not see."""
+        return Lead(tuple(rows[0].ids[:length]), tuple(rows[0].soft[:length]), self._has_deep_front)
 
     @property
     def lead_bytes(self) -> int:
@@ -160,6 +168,16 @@ class BatchedRows(nn.Module, ABC):
         """How many tokens of these rows' common beginning inference keeps; 0 where it may not, or where it is too short."""
         length = 0 if self.why_no_lead() or not rows else lead_length(rows)
         return length if length >= MIN_LEAD else 0
+
+    def num_shared(self, rows: Sequence[Encoded], num_rows: int | None = None) -> int:
+        """How many tokens of their common beginning a training step reads once for all of its rows.
+
+        Args:
+            rows: some.
+            num_rows: of a step; None for these alone.
+        """
+        length = 0 if self.backbone.is_checkpointing else self.num_lead(rows)  # a layer that is forgotten keeps nothing
+        return length if length * ((num_rows or len(rows)) - 1) >= _WORTH_A_READING else 0
 
     def batches(self, prepared: Prepared, batch_size: int | None, *, seed: int | None = None) -> Iterator[Batch]:
         """All rows in batches; shuffled with a seed, else sorted by length so that little is padded.

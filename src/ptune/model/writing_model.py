@@ -368,7 +368,7 @@ class WritingModel(TaskModel, ABC):
             return DecoderSteps(backbone, batch.live, prompt, self.logits, prefix=prefix)
         if not backbone.takes_plan:
             return RecomputedSteps(backbone, batch.live, prompt, self.logits)
-        return CausalSteps(backbone, batch.live, prompt, batch.contexts, self.logits, max_tokens=settings.max_new_tokens)
+        return CausalSteps(backbone, batch.live, prompt, batch.known, self.logits, max_tokens=settings.max_new_tokens)
 
     def check_room(self, max_new_tokens: int, *, max_prompt: int) -> None:
         """Refuses texts that would run over the model's positions, before any is begun."""

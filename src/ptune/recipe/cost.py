@@ -104,10 +104,20 @@ def _laid_out(model: PromptModel, prepared: Prepared, number: int, skip: int) ->
     return passes
 
 
-def cost(counts: Sequence[Computed], price: Prices, num_candidates: int, *, all_logits: bool = False) -> Cost:
-    """Mean cost of an example; with `all_logits`, of the whole vocabulary at every position."""
+def cost(
+    counts: Sequence[Computed], price: Prices, num_candidates: int, *, shared: float = 0.0, all_logits: bool = False
+) -> Cost:
+    """Mean cost of an example.
+
+    Args:
+        counts: of some examples.
+        price: of each operation.
+        num_candidates: prompts side by side.
+        shared: an example's part of the tokens that are read once for a batch.
+        all_logits: whether the whole vocabulary is scored at every position.
+    """
     times = num_candidates / len(counts)
-    live = times * sum(count.all_rows for count in counts)
+    live = times * sum(count.all_rows for count in counts) + shared
     decoder = times * sum(count.decoder for count in counts)
     if all_logits:
         cells = (decoder or live) * price.vocab_size

@@ -17,7 +17,7 @@ from ptune.model import TaskModel
 from ptune.prompt import registration
 from ptune.recipe.recipe import Recipe
 
-__all__ = ["Keeping", "Place", "decide_keeping", "storage"]
+__all__ = ["Keeping", "Place", "decide_keeping", "num_shared", "storage"]
 
 Place = Literal["memory", "file", "nowhere"]
 
@@ -74,6 +74,10 @@ def decide_keeping(model: TaskModel, recipe: Recipe, rows: Sequence[Encoded]) ->
             f"{mean:.1f} tokens a row stand in front of the first learned one, fewer than the {_MIN_KEPT_TOKENS} worth keeping"
         )
         return Keeping("nowhere", few, num_tokens)
+    batch_size = min(recipe.batch_size, len(rows))
+    shared = num_shared(model, recipe, rows, batch_size)
+    if recipe.keep_context == "auto" and shared * (1 - 1 / batch_size) * len(rows) > num_tokens:
+        return Keeping("nowhere", f"reading the {shared} tokens that all rows start with once a step saves more", num_tokens)
     needed = context_bytes(model.backbone, num_tokens, recipe.context_dtype)
     memory: int = storage(recipe)["memory"]
     over = max(0, needed - memory)
@@ -89,6 +93,11 @@ def decide_keeping(model: TaskModel, recipe: Recipe, rows: Sequence[Encoded]) ->
         remark = f"{over >> 20} of the contexts' {needed >> 20} MiB are over context_memory and go into a temporary file"
         return Keeping("file", "", num_tokens, needed, memory, remark)
     return Keeping("memory", "", num_tokens, needed, memory)
+
+
+def num_shared(model: TaskModel, recipe: Recipe, rows: Sequence[Encoded], num_rows: int) -> int:
+    """How many tokens all of these rows start with, learned ones included, that a forward pass on `num_rows` reads once."""
+    return 0 if recipe.checkpointing else model.num_shared(rows, num_rows)
 
 
 def storage(recipe: Recipe) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One stage of a task, training or inference: what of a row is computed when, and what that costs.
 
 In: a model and prepared rows. Out: `Phase`: the segments of a row in reading order with a decision each, and the cost of an
-example beside that of the plain way. Decisions are the engine's own (`decide_keeping`, `trunk_start`, `num_lead`); counts are
-taken from the batches that it lays out.
+example beside that of the plain way. Decisions are the engine's own (`decide_keeping`, `trunk_start`, `num_shared`,
+`num_lead`); counts are taken from the batches that it lays out.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from ptune.inputs import Encoded, trunk_start
 from ptune.model import Prepared, PromptModel
 from ptune.prompt import registration
 from ptune.recipe.cost import Computed, Cost, computed, cost, prices
-from ptune.recipe.keeping import Keeping
+from ptune.recipe.keeping import Keeping, num_shared
 from ptune.recipe.recipe import Recipe
 from ptune.template import Choice, Demos, Field, Mask, Node, Soft, Text
 
 __all__ = ["Decision", "Phase", "PlannedSegment", "Stage", "plan_inference", "plan_training"]
 
-Decision = Literal["constant for the task", "constant per example", "live"]
+Decision = Literal["constant for the task", "constant per example", "once for a batch", "live"]
 Stage = Literal["training", "inference"]
 
 _LIVE: Decision = "live"
@@ -34,8 +34,9 @@ class PlannedSegment:
 
     Args:
         name: `special token`, `template words`, `learned tokens`, `field NAME`, `answer slot`, or what the answer adds.
-        tokens: mean number in a row; those of all live segments add up to what is computed for one candidate.
-        decision: whether they are computed once per task, once per example, or each time.
+        tokens: mean number in a row; those of all live segments, and their share of those of a batch, add up to what is
+            computed for one candidate.
+        decision: whether they are computed once per task, once per example, once for all rows of a forward pass, or each time.
         reason: why.
     """
 
@@ -100,8 +101,9 @@ def plan_training(model: PromptModel, recipe: Recipe, rows: Prepared, keeping: K
         keeping: what was decided for all of them.
         num_train_rows: how many there are in all.
     """
-    skips = [trunk_start(row) if keeping.is_kept else 0 for row in rows.encoded]
-    num_examples = min(recipe.batch_size, num_train_rows) * recipe.accumulate
+    num_rows = min(recipe.batch_size, num_train_rows)
+    shared = 0 if keeping.is_kept else num_shared(model, recipe, rows.encoded, num_rows)
+    skips = [trunk_start(row) if keeping.is_kept else shared for row in rows.encoded]
 
     def reason(row: Encoded, at: int) -> str:
         if row.owner[at] == "soft":
@@ -111,7 +113,9 @@ def plan_training(model: PromptModel, recipe: Recipe, rows: Prepared, keeping: K
         return "read for the answer" if at < row.split else "behind a learned token, which it sees"
 
     kept: tuple[Decision, str] = ("constant per example", "frozen, in front of the first learned token")
-    return _phase("training", model, rows, skips, kept, reason, num_examples)
+    if shared:
+        kept = ("once for a batch", "all rows start with it, and none of it sees what follows")
+    return _phase("training", model, rows, skips, kept, reason, num_rows * recipe.accumulate, shared / num_rows)
 
 
 def plan_inference(model: PromptModel, rows: Prepared) -> Phase:
@@ -141,8 +145,9 @@ def _phase(
     kept: tuple[Decision, str],
     reason: Callable[[Encoded, int], str],
     num_examples: int,
+    shared: float = 0.0,
 ) -> Phase:
-    """Counts and describes; `reason` says of (row, token) why it is live."""
+    """Counts and describes; `reason` says of (row, token) why it is live; `shared`: an example's part of a batch's tokens."""
     candidates = model.num_candidates
     counts = [computed(model, rows, number, skip) for number, skip in enumerate(skips)]
     price = prices(model, is_training=stage == "training", columns=counts[0].columns)
@@ -150,7 +155,7 @@ def _phase(
     return Phase(
         stage,
         (*_segments(model, rows, skips, counts, kept, reason), *_extras(model, counts)),
-        cost(counts, price, candidates),
+        cost(counts, price, candidates, shared=shared),
         cost(whole, price, candidates, all_logits=True),
         candidates,
         num_examples,
