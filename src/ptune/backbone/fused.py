@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ptune.backbone.fused_parts import Attention, Gate, Norm, rotate
 from ptune.backbone.plan import AttentionPlan
+from ptune.backbone.products import linear, linear_back
 
 __all__ = ["FusedLayer", "fuse", "unfuse"]
 
@@ -191,30 +192,30 @@ class _Run:
         attention = fused.layer.self_attn
         x = hidden.reshape(-1, width)
         n, r1 = fused.before[0].forward(x)
-        k0 = attention.k_proj(n).view(num_rows, length, -1, self.head_size)
-        v = attention.v_proj(n).view_as(k0)
+        k0 = _through(attention.k_proj, n).view(num_rows, length, -1, self.head_size)
+        v = _through(attention.v_proj, n).view_as(k0)
         k, r_k = self._normed(fused.k_norm, k0)
         k = rotate(k, self.cos, self.sin)
         kept = () if self.plan.keep is None else (k.transpose(1, 2), v.transpose(1, 2))
         x_q, n_q = self._narrow(x), self._narrow(n)
-        q0 = attention.q_proj(n_q).view(num_rows, -1, attention.q_proj.out_features // self.head_size, self.head_size)
+        q0 = _through(attention.q_proj, n_q)
+        q0 = q0.view(num_rows, -1, q0.shape[1] // self.head_size, self.head_size)
         q, r_q = self._normed(fused.q_norm, q0)
         q = rotate(q, self._narrow_rows(self.cos), self._narrow_rows(self.sin))
         look = self._look(q.shape[2] // k.shape[2], k.shape[2])
         q, k, v = look.fold(q), look.fold_keys(k), look.fold_keys(v)
         contexts = self._contexts(len(k) // look.num_candidates)
         mixed, weights = look.forward(q, k, v, contexts)
-        o = attention.o_proj(look.unfold(mixed, num_rows))
+        o = _through(attention.o_proj, look.unfold(mixed, num_rows))
         x2, r_o = self._added(0, o, x_q)
         n2, r2 = fused.before[1].forward(x2)
         mlp = fused.layer.mlp
-        g, u = mlp.gate_proj(n2), mlp.up_proj(n2)
-        m = mlp.down_proj(fused.gate.forward(g, u))
+        g, u = _through(mlp.gate_proj, n2), _through(mlp.up_proj, n2)
+        m = _through(mlp.down_proj, fused.gate.forward(g, u))
         y, r_m = self._added(1, m, x2)
         if is_saving:
-            if fused.after is None:
-                o = m = None
-            self.saved = (x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look, contexts)
+            o_kept, m_kept = (None, None) if fused.after is None else (o, m)
+            self.saved = (x, r1, k0, r_k, q0, r_q, q, k, v, weights, o_kept, r_o, x2, r2, g, u, m_kept, r_m, look, contexts)
         if self.places is None:
             return (y.view(self.shape), *kept)
         return (hidden.new_zeros(self.shape).scatter_(1, self._index(width), y.view(num_rows, -1, width)), *kept)
@@ -229,11 +230,11 @@ class _Run:
         grad = x.new_zeros(self.shape) if grad is None else grad
         dy = grad.reshape(-1, width) if self.places is None else grad.gather(1, self._index(width)).view(-1, width)
         dm = dy if fused.after is None else fused.after[1].backward(dy, m, r_m)
-        dg, du = fused.gate.backward(dm @ mlp.down_proj.weight, g, u)
-        dn2 = torch.addmm(dg @ mlp.gate_proj.weight, du, mlp.up_proj.weight)
+        dg, du = fused.gate.backward(_back(mlp.down_proj, dm), g, u)
+        dn2 = _back(mlp.gate_proj, dg).add_(_back(mlp.up_proj, du))
         dx2 = fused.before[1].backward(dn2, x2, r2, onto=dy)
         do = dx2 if fused.after is None else fused.after[0].backward(dx2, o, r_o)
-        dmixed = look.fold((do @ attention.o_proj.weight).view(num_rows, -1, q0.shape[2], self.head_size))
+        dmixed = look.fold(_back(attention.o_proj, do).view(num_rows, -1, q0.shape[2], self.head_size))
         dq, dk, dv, learned = look.backward(dmixed, weights, q, k, v, contexts, needs_contexts)
         d_learned: list[Tensor | None] = [None] * len(self.learned)
         if needs_contexts:
@@ -250,12 +251,11 @@ class _Run:
         dk = rotate(dk, self.cos, self.sin, back=True)
         if fused.q_norm is not None and fused.k_norm is not None:
             dq, dk = fused.q_norm.backward(dq, q0, r_q), fused.k_norm.backward(dk, k0, r_k)
-        dn = dk.reshape(len(x), -1) @ attention.k_proj.weight
-        dn.addmm_(dv.reshape(len(x), -1), attention.v_proj.weight)
+        dn = _back(attention.k_proj, dk.reshape(len(x), -1)).add_(_back(attention.v_proj, dv.reshape(len(x), -1)))
         if self.places is None:
-            dn.addmm_(dq.reshape(len(x), -1), attention.q_proj.weight)
+            dn.add_(_back(attention.q_proj, dq.reshape(len(x), -1)))
             return fused.before[0].backward(dn, x, r1, onto=dx2).view(self.shape), d_learned
-        index, dn_q = self._index(width), dq.reshape(len(dx2), -1) @ attention.q_proj.weight
+        index, dn_q = self._index(width), _back(attention.q_proj, dq.reshape(len(dx2), -1))
         dn = dn.view(self.shape).scatter_add_(1, index, dn_q.view(num_rows, -1, width))
         dx = fused.before[0].backward(dn.view(-1, width), x, r1).view(self.shape)
         return dx.scatter_add_(1, index, dx2.view(num_rows, -1, width)), d_learned
@@ -313,3 +313,13 @@ class _Run:
         whole = per_token.expand(self.shape[0], -1, -1, -1)
         index = self.places[:, :, None, None].expand(-1, -1, 1, whole.shape[3])
         return whole.gather(1, index)
+
+
+def _through(layer: nn.Linear, x: Tensor) -> Tensor:
+    """[M, K] -> [M, N]."""
+    return linear(x, layer.weight, layer.bias)
+
+
+def _back(layer: nn.Linear, grad: Tensor) -> Tensor:
+    """[M, N] -> [M, K]."""
+    return linear_back(grad, layer.weight)

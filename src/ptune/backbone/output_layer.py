@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ptune.backbone.products import linear
 from ptune.inputs import BackboneKind
 
 __all__ = ["OutputLayer", "find_output_layer"]
@@ -51,7 +52,7 @@ class OutputLayer:
             weight = weight[columns]
             bias = None if bias is None else bias[columns]
         features = self.transform(hidden_UD) * self.scale
-        logits = nn.functional.linear(features.to(weight.dtype), weight, bias)
+        logits = linear(features.to(weight.dtype), weight, bias)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
