@@ -1,14 +1,18 @@
 """Where kept contexts lie: in memory up to a budget, in a temporary file beyond it, halved in bf16; found by content."""
 
 import gc
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ptune
 from ptune.backbone import KeptContexts, context_bytes
+from ptune.backbone.kept import _groups
 from ptune.errors import BackboneError
 from ptune.model import PromptModel
 from ptune.train import TrainSettings, train
@@ -108,3 +112,16 @@ def test_contexts_of_another_model_are_refused() -> None:
     other = PromptModel.build(backbone=again, template=TEMPLATE, labels=WORDS)
     with pytest.raises(BackboneError, match="another model"):
         other.batch(rows, [0, 1])
+
+
+@given(lengths=st.lists(st.integers(1, 3000), max_size=60))
+def test_groups_hold_all_texts_in_order_with_little_padding(lengths: list[int]) -> None:
+    prefixes = [(number,) * length for number, length in enumerate(sorted(lengths))]
+    groups = list(_groups(prefixes))
+    assert [one for group in groups for one in group] == prefixes and all(groups)
+    for group in groups:
+        assert sum(len(group[-1]) - len(one) for one in group) <= 200
+        assert len(group) == 1 or len(group) * len(group[-1]) <= 2048
+    for group, after in pairwise(groups):  # no group ends without a reason
+        longest, num = len(after[0]), len(group) + 1
+        assert sum(longest - len(one) for one in group) > 200 or num * longest > 2048

@@ -9,7 +9,7 @@ a fixed order, so that a resumed run computes byte-equal keys and values.
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ __all__ = ["ContextType", "KeptContexts", "LeadContexts", "context_bytes"]
 
 ContextType = Literal["fp32", "bf16"]
 
-_TOKENS_PER_GROUP = 2048
+_TOKENS_PER_GROUP, _MOST_PADDING = 2048, 200
 _MAX_LEADS = 16
 
 
@@ -87,14 +87,11 @@ class KeptContexts:
         return StoredContext(tuple(self._stored[ids] if ids else None for ids in keys), mask, steps, like)
 
     def _compute(self, prefixes: Sequence[tuple[int, ...]]) -> None:
-        at = 0
-        while at < len(prefixes):
-            num = max(1, _TOKENS_PER_GROUP // len(prefixes[at]))
-            group = prefixes[at : at + num]
+        """Of prefixes sorted by length."""
+        for group in _groups(prefixes):
             both = _of_texts(self._backbone, group)
             for row, ids in enumerate(group):
                 self._store(ids, both[:, :, row, :, : len(ids)])
-            at += num
 
     def _store(self, ids: tuple[int, ...], both: Tensor) -> None:
         size = both.numel() * self._dtype.itemsize
@@ -105,6 +102,19 @@ class KeptContexts:
         place = self._file[self._file_at : self._file_at + both.numel()]
         self._file_at += both.numel()
         self._stored[ids] = place.view(both.shape).copy_(both)
+
+
+def _groups(prefixes: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:
+    """Neighbours that are read together: as many as fill the matrix products, unless padding them costs more than a start."""
+    first = padding = 0
+    for at in range(1, len(prefixes)):
+        num, longest = at - first, len(prefixes[at])
+        padding += num * (longest - len(prefixes[at - 1]))
+        if padding > _MOST_PADDING or (num + 1) * longest > _TOKENS_PER_GROUP:
+            yield prefixes[first:at]
+            first, padding = at, 0
+    if prefixes:
+        yield prefixes[first:]
 
 
 class LeadContexts:
