@@ -406,8 +406,10 @@ def test_checkpointing_changes_nothing_and_does_recompute(method: Method, kind: 
     calls.clear()
     assert_same_step(loss_and_gradients(model), without)
     # The decoder of an encoder-decoder model reads the prompt through the encoder, so all its layers are recomputed too.
-    assert num_without == len(layers)
-    assert len(calls) == 2 * num_without
+    # The short way multiplies with its weights itself; gates do not take it, nor does what is recomputed.
+    is_short = any("forward" in vars(layer) for layer in layers) and not method.config.get("gate")
+    assert num_without == (0 if is_short else len(layers))
+    assert len(calls) == 2 * len(layers)
     if not model.why_not_keep():
         assert_same_step(loss_and_gradients(model, keep_context=True), without)
     backbone.checkpoint(False)
