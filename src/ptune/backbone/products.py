@@ -1,10 +1,13 @@
 """Products with frozen weights, which take no gradient.
 
 In: rows of numbers and a weight. Out: their product, forwards or back. On a CPU in fp32 oneDNN computes it where torch brings
-that library: with the few rows that live tokens are, it is 1.2 to 2 times as fast as the product behind `torch.nn.Linear`, and
-it reads the weight as it lies in memory, so nothing is copied. Anywhere else the product is torch's own.
+that library: with the few rows that live tokens are, it is 1.2 to 2 times as fast as the product behind `torch.nn.Linear`,
+and it reads the weight as it lies in memory, so nothing is copied. It compiles a kernel for each shape, though (about a
+millisecond, half a megabyte to one), so rows are filled up to a few numbers of them, and few kernels are held. Anywhere else,
+and for more rows or small weights, the product is torch's own.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 __all__ = ["linear", "linear_back"]
+
+_MOST_ROWS = 1024
+_SMALLEST_WEIGHT = 1 << 16
+_MOST_KERNELS = 192
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,7 +35,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if torch.is_grad_enabled() and x.requires_grad:
         out: Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return out
-    return _ONEDNN(x, weight, bias, "none", [], "")
+    num_rows, num_filled = len(x), _filled(len(x))
+    if num_rows < num_filled:
+        x = torch.cat([x, x.new_zeros(num_filled - num_rows, x.shape[1])])
+    return _ONEDNN(x, weight, bias, "none", [], "")[:num_rows]
+
+
+def _filled(num_rows: int) -> int:
+    """The next number of rows for which there are kernels: 32 up to 256, and 24 more up to the most."""
+    step = 8 if num_rows <= 256 else 32
+    return -(-num_rows // step) * step
 
 
 def linear_back(grad: Tensor, weight: Tensor) -> Tensor:
@@ -51,10 +67,11 @@ class _Product(torch.autograd.Function):
 
 
 def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether this product is one for oneDNN: fp32 on a CPU, by a weight that does not learn."""
+    """Whether this product is one for oneDNN: of its size, fp32 on a CPU, by a weight that does not learn."""
     parts = (x, weight) if bias is None else (x, weight, bias)
     learns = torch.is_grad_enabled() and any(part.requires_grad for part in parts[1:])
-    return not learns and x.numel() > 0 and all(part.dtype == torch.float32 and part.device.type == "cpu" for part in parts)
+    has_size = x.dim() == 2 and 0 < len(x) <= _MOST_ROWS and weight.numel() >= _SMALLEST_WEIGHT
+    return has_size and not learns and all(part.dtype == torch.float32 and part.device.type == "cpu" for part in parts)
 
 
 def _find_onednn() -> Callable[..., Tensor] | None:
@@ -63,6 +80,7 @@ def _find_onednn() -> Callable[..., Tensor] | None:
         found: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
     except (AttributeError, RuntimeError):
         return None
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_MOST_KERNELS))  # read at its first use; 1,024 otherwise
     return found if torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
