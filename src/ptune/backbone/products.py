@@ -19,7 +19,7 @@ __all__ = ["linear", "linear_back"]
 
 _MOST_ROWS = 1024
 _SMALLEST_WEIGHT = 1 << 16
-_MOST_KERNELS = 192
+_MOST_KERNELS = 96
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
