@@ -67,7 +67,6 @@ def test_a_model_says_the_same_without_that_library(monkeypatch: pytest.MonkeyPa
     assert backbone.takes_plan
     ids = torch.arange(5, 29).view(2, 12)
     live = Live(ids, torch.full_like(ids, -1), torch.ones_like(ids, dtype=torch.bool), torch.arange(12).expand(2, -1))
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
     own = products._ONEDNN
     calls = [0]
 
@@ -79,9 +78,13 @@ def test_a_model_says_the_same_without_that_library(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(products, "_SMALLEST_WEIGHT", 0)
     if own is not None:
         monkeypatch.setattr(products, "_ONEDNN", counted)
-    with torch.no_grad():
-        states = backbone.hidden(live, PromptState(), keep=kept)
+    live.soft[:, 3] = 0
+    prompt = PromptState(rows=drawn(1, backbone.spec.embedding_size).requires_grad_())
+    states = backbone.hidden(live, prompt, keep={})
+    assert own is None or calls[0] == 7 * backbone.spec.num_layers
+    with torch.no_grad():  # where nothing learns, torch's own
+        torch.testing.assert_close(backbone.hidden(live, prompt, keep={}), states, rtol=1e-5, atol=1e-5)
     assert own is None or calls[0] == 7 * backbone.spec.num_layers
     monkeypatch.setattr(products, "_ONEDNN", None)
-    with torch.no_grad():
-        torch.testing.assert_close(backbone.hidden(live, PromptState(), keep={}), states, rtol=1e-5, atol=1e-5)
+    with torch.enable_grad():
+        torch.testing.assert_close(backbone.hidden(live, prompt, keep={}), states, rtol=1e-5, atol=1e-5)

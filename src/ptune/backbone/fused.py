@@ -192,13 +192,13 @@ class _Run:
         attention = fused.layer.self_attn
         x = hidden.reshape(-1, width)
         n, r1 = fused.before[0].forward(x)
-        k0 = _through(attention.k_proj, n).view(num_rows, length, -1, self.head_size)
-        v = _through(attention.v_proj, n).view_as(k0)
+        k0 = _through(attention.k_proj, n, is_saving).view(num_rows, length, -1, self.head_size)
+        v = _through(attention.v_proj, n, is_saving).view_as(k0)
         k, r_k = self._normed(fused.k_norm, k0)
         k = rotate(k, self.cos, self.sin)
         kept = () if self.plan.keep is None else (k.transpose(1, 2), v.transpose(1, 2))
         x_q, n_q = self._narrow(x), self._narrow(n)
-        q0 = _through(attention.q_proj, n_q)
+        q0 = _through(attention.q_proj, n_q, is_saving)
         q0 = q0.view(num_rows, -1, q0.shape[1] // self.head_size, self.head_size)
         q, r_q = self._normed(fused.q_norm, q0)
         q = rotate(q, self._narrow_rows(self.cos), self._narrow_rows(self.sin))
@@ -206,12 +206,12 @@ class _Run:
         q, k, v = look.fold(q), look.fold_keys(k), look.fold_keys(v)
         contexts = self._contexts(len(k) // look.num_candidates)
         mixed, weights = look.forward(q, k, v, contexts)
-        o = _through(attention.o_proj, look.unfold(mixed, num_rows))
+        o = _through(attention.o_proj, look.unfold(mixed, num_rows), is_saving)
         x2, r_o = self._added(0, o, x_q)
         n2, r2 = fused.before[1].forward(x2)
         mlp = fused.layer.mlp
-        g, u = _through(mlp.gate_proj, n2), _through(mlp.up_proj, n2)
-        m = _through(mlp.down_proj, fused.gate.forward(g, u))
+        g, u = _through(mlp.gate_proj, n2, is_saving), _through(mlp.up_proj, n2, is_saving)
+        m = _through(mlp.down_proj, fused.gate.forward(g, u), is_saving)
         y, r_m = self._added(1, m, x2)
         if is_saving:
             o_kept, m_kept = (None, None) if fused.after is None else (o, m)
@@ -315,9 +315,9 @@ class _Run:
         return whole.gather(1, index)
 
 
-def _through(layer: nn.Linear, x: Tensor) -> Tensor:
-    """[M, K] -> [M, N]."""
-    return linear(x, layer.weight, layer.bias)
+def _through(layer: nn.Linear, x: Tensor, learns: bool) -> Tensor:
+    """[M, K] -> [M, N]; where nothing learns, lengths come as they like, and a kernel for each would not pay."""
+    return linear(x, layer.weight, layer.bias) if learns else nn.functional.linear(x, layer.weight, layer.bias)
 
 
 def _back(layer: nn.Linear, grad: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class OutputLayer:
             weight = weight[columns]
             bias = None if bias is None else bias[columns]
         features = self.transform(hidden_UD) * self.scale
-        logits = linear(features.to(weight.dtype), weight, bias)
+        product = linear if torch.is_grad_enabled() else nn.functional.linear
+        logits = product(features.to(weight.dtype), weight, bias)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
