@@ -170,7 +170,8 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
     Accuracy is taken on the same validation rows for both; the clocks count training (ptune's: computing contexts, taking out
     the prior, steps), not the looks. PEFT's rate is the one with the highest accuracy, then the lowest loss; ptune has as many
-    rates, `factors` of its default one, and its time is that of the one that gets there first.
+    rates, `factors` of its default one, and its time is that of the one that gets there first. PEFT's batches are of 8 texts,
+    ptune's of `batch`: a step is so cheap that more texts in each, which make for fewer steps, pay.
     """
     backbone = ptune.load_backbone(case["backbone"])
     labels = LabelSet(tuple(case["words"]))
@@ -243,7 +244,7 @@ def _trained(
     for step in range(case["steps"] + 1):
         started = time.perf_counter()
         if step:
-            order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(step))[:8].tolist()
+            order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(step))[: case["batch"]].tolist()
             model(model.batch(kept, order)).loss.backward()
             optimiser.step()
             optimiser.zero_grad()

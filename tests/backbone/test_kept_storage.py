@@ -120,8 +120,8 @@ def test_groups_hold_all_texts_in_order_with_little_padding(lengths: list[int]) 
     groups = list(_groups(prefixes))
     assert [one for group in groups for one in group] == prefixes and all(groups)
     for group in groups:
-        assert sum(len(group[-1]) - len(one) for one in group) <= 200
+        assert sum(len(group[-1]) - len(one) for one in group) <= 80
         assert len(group) == 1 or len(group) * len(group[-1]) <= 2048
     for group, after in pairwise(groups):  # no group ends without a reason
         longest, num = len(after[0]), len(group) + 1
-        assert sum(longest - len(one) for one in group) > 200 or num * longest > 2048
+        assert sum(longest - len(one) for one in group) > 80 or num * longest > 2048

@@ -189,16 +189,16 @@ class _Run:
     def forward(self, hidden: Tensor, *, is_saving: bool) -> tuple[Tensor, ...]:
         """The layer's output; where the plan keeps them, its live keys and values [R, H_kv, J * S, K] too."""
         fused, (num_rows, length, width) = self.fused, self.shape
-        attention = fused.layer.self_attn
+        attention, has_few_shapes = fused.layer.self_attn, is_saving or self.plan.keep is not None
         x = hidden.reshape(-1, width)
         n, r1 = fused.before[0].forward(x)
-        k0 = _through(attention.k_proj, n, is_saving).view(num_rows, length, -1, self.head_size)
-        v = _through(attention.v_proj, n, is_saving).view_as(k0)
+        k0 = _through(attention.k_proj, n, has_few_shapes).view(num_rows, length, -1, self.head_size)
+        v = _through(attention.v_proj, n, has_few_shapes).view_as(k0)
         k, r_k = self._normed(fused.k_norm, k0)
         k = rotate(k, self.cos, self.sin)
         kept = () if self.plan.keep is None else (k.transpose(1, 2), v.transpose(1, 2))
         x_q, n_q = self._narrow(x), self._narrow(n)
-        q0 = _through(attention.q_proj, n_q, is_saving)
+        q0 = _through(attention.q_proj, n_q, has_few_shapes)
         q0 = q0.view(num_rows, -1, q0.shape[1] // self.head_size, self.head_size)
         q, r_q = self._normed(fused.q_norm, q0)
         q = rotate(q, self._narrow_rows(self.cos), self._narrow_rows(self.sin))
@@ -206,12 +206,12 @@ class _Run:
         q, k, v = look.fold(q), look.fold_keys(k), look.fold_keys(v)
         contexts = self._contexts(len(k) // look.num_candidates)
         mixed, weights = look.forward(q, k, v, contexts)
-        o = _through(attention.o_proj, look.unfold(mixed, num_rows), is_saving)
+        o = _through(attention.o_proj, look.unfold(mixed, num_rows), has_few_shapes)
         x2, r_o = self._added(0, o, x_q)
         n2, r2 = fused.before[1].forward(x2)
         mlp = fused.layer.mlp
-        g, u = _through(mlp.gate_proj, n2, is_saving), _through(mlp.up_proj, n2, is_saving)
-        m = _through(mlp.down_proj, fused.gate.forward(g, u), is_saving)
+        g, u = _through(mlp.gate_proj, n2, has_few_shapes), _through(mlp.up_proj, n2, has_few_shapes)
+        m = _through(mlp.down_proj, fused.gate.forward(g, u), has_few_shapes)
         y, r_m = self._added(1, m, x2)
         if is_saving:
             o_kept, m_kept = (None, None) if fused.after is None else (o, m)
@@ -315,9 +315,9 @@ class _Run:
         return whole.gather(1, index)
 
 
-def _through(layer: nn.Linear, x: Tensor, learns: bool) -> Tensor:
-    """[M, K] -> [M, N]; where nothing learns, lengths come as they like, and a kernel for each would not pay."""
-    return linear(x, layer.weight, layer.bias) if learns else nn.functional.linear(x, layer.weight, layer.bias)
+def _through(layer: nn.Linear, x: Tensor, has_few_shapes: bool) -> Tensor:
+    """[M, K] -> [M, N]; in a server, lengths come as they like, and a kernel for each would not pay."""
+    return linear(x, layer.weight, layer.bias) if has_few_shapes else nn.functional.linear(x, layer.weight, layer.bias)
 
 
 def _back(layer: nn.Linear, grad: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ __all__ = ["ContextType", "KeptContexts", "LeadContexts", "context_bytes"]
 
 ContextType = Literal["fp32", "bf16"]
 
-_TOKENS_PER_GROUP, _MOST_PADDING = 2048, 200
+_TOKENS_PER_GROUP, _MOST_PADDING = 2048, 80
 _MAX_LEADS = 16
 
 

@@ -33,7 +33,8 @@ def read_lead(backbone: "Backbone", lead: Lead, prompt: PromptState) -> Context:
 
 
 def keys_and_values(backbone: "Backbone", live: Live, prompt: PromptState) -> Float[Tensor, "2 N R H L K"]:
-    """Of every layer, for rows of tokens."""
+    """Of every layer, for rows of tokens. The last layer's own output is read by nobody, so it is computed for one token."""
     kept: dict[int, tuple[Tensor, Tensor]] = {}
-    backbone.hidden(live, prompt, keep=kept)
+    narrow = backbone.reads_where_needed and not backbone.is_checkpointing
+    backbone.run(live, prompt, (), keep=kept, needed=torch.zeros(len(live.ids), 1, dtype=torch.long) if narrow else None)
     return torch.stack([torch.stack([kept[layer][part] for layer in range(len(kept))]) for part in (0, 1)])

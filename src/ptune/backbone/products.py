@@ -4,8 +4,8 @@ In: rows of numbers and a weight. Out: their product, forwards or back. On a CPU
 that library: with the few rows that live tokens are, it is 1.2 to 2 times as fast as the product behind `torch.nn.Linear`,
 and it reads the weight as it lies in memory, so nothing is copied. It compiles a kernel for each shape, though (about a
 millisecond, half a megabyte to one), so rows are filled up to a few numbers of them, and few kernels are held. Anywhere else,
-and for more rows or small weights, the product is torch's own. Callers come here while something learns: a server meets all
-lengths, and is to keep its memory flat.
+and for more rows or small weights, the product is torch's own. Callers come here while something learns or contexts are
+computed to be kept: a server meets all lengths, and is to keep its memory flat.
 """
 
 import os
