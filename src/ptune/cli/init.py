@@ -142,6 +142,7 @@ _WORDS_PART = """\
 # folds: 4  # prompts side by side, each without its share of the rows, which say how far to go from the start
 # pull: 0.0  # share of the target that is the start's own distribution over labels
 # r_drop: 0.0  # makes two readings with different dropout agree; for method: {name: p-tuning-v2, dropout: 0.1}
+# label_loss: cross-entropy  # or decoupled: each label's own probability among all words
 # augment: {copies: 2, swap: 0.1, delete: 0.1}  # changed copies of each training text
 # calibration: prior  # by which texts: prior (training texts), batch, contextual, domain, none; {name: batch, texts: more.csv}
 # temperature: false  # scales probabilities on the validation rows

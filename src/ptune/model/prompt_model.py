@@ -6,7 +6,7 @@ In: rows of data (`prepare`), then batches of them. Out: `Outcome` with label sc
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,15 @@ from ptune.model.outcome import Look, Outcome, Prepared
 from ptune.model.parts import ensemble_scores
 from ptune.model.targets import TargetBatch, TargetRows, target_batch
 from ptune.model.task_model import TaskKind
-from ptune.objective import Report, TaskReport, classification_loss, distribution_loss, report, two_way_divergence
+from ptune.objective import (
+    Report,
+    TaskReport,
+    classification_loss,
+    decoupled_loss,
+    distribution_loss,
+    report,
+    two_way_divergence,
+)
 from ptune.readout import (
     CalibrationName,
     HeadForm,
@@ -34,6 +42,7 @@ from ptune.readout import (
     contextual_prior,
     domain_prior,
     label_heads,
+    log_normaliser,
     log_prior,
 )
 from ptune.template import Template
@@ -71,22 +80,30 @@ class PromptModel(LabelModel):
 
     Args:
         r_drop: weight of what two readings of a row with different dropout disagree in; 0 reads once.
+        label_loss: `cross-entropy` of the labels' share among each other, or `decoupled`: each label's own probability among
+            all words is raised or lowered.
         *args, **settings: of `LabelModel`.
     """
 
     kind: ClassVar[TaskKind] = "classification"
     metric: ClassVar[str] = "accuracy"
     reads_label: ClassVar[bool] = True
-    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop")
+    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop", "label_loss")
     heads: ClassVar[tuple[str, ...]] = (*LabelModel.heads, *label_heads())
 
     abstain_below: float | None = None
     out_of_scope: str = OUT_OF_SCOPE
     near_demos: NearDemos | None = None  # what fills {demos} for each text, where the template has it
 
-    def __init__(self, *args: Any, r_drop: float = 0.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        r_drop: float = 0.0,
+        label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy",
+        **settings: Any,
+    ) -> None:
         super().__init__(*args, **settings)
-        self.r_drop = r_drop
+        self.r_drop, self.label_loss = r_drop, label_loss
 
     @classmethod
     def check_rows(
@@ -151,8 +168,18 @@ class PromptModel(LabelModel):
         loss = (self._loss(scores, batch, 0) + self._loss(again, batch, 0)) / 2
         return loss + self.r_drop / 2 * two_way_divergence(scores, again)
 
+    def _scores_of(self, states: Tensor, batch: Batch) -> Tensor:
+        """As in `LabelModel`; a decoupled loss needs log-probabilities among all words, which differ by one number a row."""
+        scores = super()._scores_of(states, batch)
+        if self.label_loss != "decoupled" or not torch.is_grad_enabled() or batch.reads.columns is None:
+            return scores
+        each = [log_normaliser(one, self.logits)[:, None] for one in (states if states.dim() == 3 else states[None])]
+        return scores - (torch.stack(each) if states.dim() == 3 else each[0])
+
     def _loss(self, scores: Tensor, batch: Batch, candidate: int) -> Tensor:
         """Cross-entropy with the labels, or with the batch's distributions; of the rows that this candidate learns from."""
+        if self.label_loss == "decoupled" and torch.is_grad_enabled():
+            return decoupled_loss(scores, batch.labels, class_weights=self.class_weights)
         settings: dict[str, Any] = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
         if not isinstance(batch, TargetBatch):
             return classification_loss(scores, batch.labels, **settings)
@@ -242,11 +269,13 @@ class PromptModel(LabelModel):
     def take_out_prior(self, rows: Prepared, calibration: CalibrationName = "prior") -> None:
         """Divides each label's probability by its mean over the training texts, their labels not looked at.
 
+        A decoupled loss learns probabilities as they are, so none is taken out.
+
         Args:
             rows: the training texts; for other calibrations, unlabelled texts or texts without content.
             calibration: how the preference is measured, see `ptune.readout.calibrate`.
         """
-        if self.verbalizer is not None and calibration != "none":
+        if self.verbalizer is not None and calibration != "none" and self.label_loss != "decoupled":
             rule = _RULES[calibration]
             self.prior.zero_()  # measured on the model's own scores, also the second time
             each = torch.stack([rule(scores) for scores in self.candidate_scores(rows)])

@@ -8,7 +8,7 @@ from ptune.objective.abstain import Abstention, abstention
 from ptune.objective.choice import ChoiceReport, choice_report
 from ptune.objective.cloze import ClozeReport, cloze_report
 from ptune.objective.labelsets import MultiLabelReport, label_set_report
-from ptune.objective.loss import classification_loss, distribution_loss, two_way_divergence
+from ptune.objective.loss import classification_loss, decoupled_loss, distribution_loss, two_way_divergence
 from ptune.objective.numbers import expected_value, level_loss, squared_loss, two_hot
 from ptune.objective.ordinal import OrdinalReport, ordinal_report
 from ptune.objective.protocol import TaskReport
@@ -37,6 +37,7 @@ __all__ = [
     "choice_report",
     "classification_loss",
     "cloze_report",
+    "decoupled_loss",
     "distribution_loss",
     "expected_value",
     "label_set_report",

@@ -1,4 +1,4 @@
-"""The loss of a classification step: cross-entropy of label scores with labels or with distributions over labels."""
+"""The loss of a classification step: cross-entropy of label scores with labels or distributions, or each label by itself."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ptune.errors import TrainError
 
-__all__ = ["classification_loss", "distribution_loss", "two_way_divergence"]
+__all__ = ["classification_loss", "decoupled_loss", "distribution_loss", "two_way_divergence"]
 
 
 def classification_loss(
@@ -56,6 +56,28 @@ def distribution_loss(
     """
     weight = None if class_weights is None else torch.tensor(list(class_weights)).to(scores)
     return torch.nn.functional.cross_entropy(scores, targets.to(scores), weight=weight, label_smoothing=label_smoothing)
+
+
+def decoupled_loss(
+    log_probabilities: Float[Tensor, "B C"], labels: Int[Tensor, " B"], *, class_weights: Sequence[float] | None = None
+) -> Float[Tensor, ""]:
+    """Mean over rows of -log q_y - sum over the other labels of log(1 - q_c): labels do not share one probability.
+
+    Args:
+        log_probabilities: log q, each label's probability among all words; at most 0.
+        labels: class numbers.
+        class_weights: C factors of the rows with each label, or None.
+
+    Source: Tam et al. 2021 (ADAPET), section 3.1; they take one word for each label.
+    """
+    is_right = torch.nn.functional.one_hot(labels.to(log_probabilities.device), log_probabilities.shape[1]).bool()
+    most = -torch.finfo(log_probabilities.dtype).eps  # log(1 - q) has no value at q = 1
+    against = torch.log(-torch.expm1(log_probabilities.clamp(max=most)))
+    losses = -torch.where(is_right, log_probabilities, against).sum(1)
+    if class_weights is None:
+        return losses.mean()
+    weight = torch.tensor(list(class_weights)).to(losses)[labels.to(losses.device)]
+    return (losses * weight).sum() / weight.sum()
 
 
 def two_way_divergence(scores: Float[Tensor, "B C"], others: Float[Tensor, "B C"]) -> Float[Tensor, ""]:

@@ -17,7 +17,7 @@ from ptune.readout.label_head import LabelHead, LabelSetup, build_label_head, la
 from ptune.readout.label_vectors import LabelVectors
 from ptune.readout.model_head import TOKEN_FORM, HeadForm, ModelHead, build_head, form_of, form_settings, kept_form
 from ptune.readout.prototypes import Prototypes
-from ptune.readout.scoring import item_log_probabilities, num_scored, pet_scores, word_scores
+from ptune.readout.scoring import item_log_probabilities, log_normaliser, num_scored, pet_scores, word_scores
 from ptune.readout.search import FoundWord, assign_words, rank_words
 from ptune.readout.tag_path import best_tags
 from ptune.readout.threshold import best_log_odds
@@ -64,6 +64,7 @@ __all__ = [
     "label_head",
     "label_heads",
     "left_text",
+    "log_normaliser",
     "log_prior",
     "mean_calibrated",
     "needs_words",

@@ -25,6 +25,7 @@ class CareKeys(BaseModel):
             from the start; their mean is kept. None trains one prompt on all rows.
         pull: share of the target that is the start's own distribution over labels rather than the label.
         r_drop: weight of R-Drop, by which two readings of a row with different dropout are made to agree.
+        label_loss: `cross-entropy` of the labels' shares, or `decoupled`: each label's probability among all words (ADAPET).
         augment: changed copies of each training text, see `ptune.data.Augment`; None for none.
         calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
             training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
@@ -40,6 +41,7 @@ class CareKeys(BaseModel):
     folds: int | None = Field(default=None, ge=2, le=16)
     pull: float = Field(default=0.0, ge=0, lt=1)
     r_drop: float = Field(default=0.0, ge=0)
+    label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy"
     augment: Augment | None = None
     calibration: Any = "prior"
     temperature: bool = False

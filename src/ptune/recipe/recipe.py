@@ -168,10 +168,24 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             )
         if self.r_drop and label_head(self.head) is not None:
             raise ValueError(f"r_drop is for label words and linear heads, not for head: {self.head}; leave one out")
+        if self.label_loss == "decoupled":
+            self._check_decoupled("calibration" in given and self.calibration_name != "none")
         if self.learn == "words" and parse_method(self.method).name != "p-tuning":
             raise ValueError("learn: words is for method: p-tuning")
         if self.temperature and self.validation is None and self.hold_out is None:
             raise ValueError("temperature needs validation rows; set validation or hold_out")
+
+    def _check_decoupled(self, is_calibrated: bool) -> None:
+        others = {
+            "a head": self.head is not None or self.pool is not None,
+            "label_smoothing": bool(self.label_smoothing),
+            "folds or pull": bool(self.folds or self.pull),
+            "fill: pet": self.fill == "pet",
+            "a calibration": is_calibrated,
+        }
+        wrong = next((name for name, is_there in others.items() if is_there), None)
+        if wrong is not None:
+            raise ValueError(f"label_loss: decoupled learns probabilities of label words as they are; leave out {wrong}")
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, where: str = "recipe") -> "Recipe":
