@@ -28,6 +28,7 @@ ROWS = [
 ]
 EXAMPLES = [Example({"text": row["text"]}, row["label"]) for row in ROWS]
 WORDS = {"good": ["great"], "bad": ["terrible"]}
+LEARNS: dict[str, Any] = {"template": "{demos}{text}{soft:2} It was{mask}", "method": "p-tuning", "steps": 4}
 
 
 def recipe(kind: str = "gpt2", **keys: Any) -> Recipe:
@@ -146,8 +147,9 @@ def test_sets_speak_together() -> None:
     ("keys", "fault"),
     [
         ({"template": "{text} It was{mask}"}, "no place for demonstrations"),
-        ({"template": "{demos}{text}{soft:2} It was{mask}", "method": "p-tuning"}, "trains nothing"),
-        ({"augment": {"copies": 1}}, "trains nothing"),
+        ({"augment": {"copies": 1}}, "leave tune and augment out"),
+        ({"tune": "lm"}, "leave tune and augment out"),
+        ({**LEARNS, "patience": 2, "hold_out": 1}, "patience"),
         ({"template": "{demos}{text}{sep}It was{mask}"}, "cannot hold the special token"),
     ],
 )
@@ -156,6 +158,20 @@ def test_what_cannot_be_is_refused(keys: dict[str, Any], fault: str) -> None:
         run_in_context(recipe(**keys), InContextSettings(per_label=1))
 
 
+def test_a_prompt_learns_behind_demonstrations_from_the_other_rows(tmp_path: Path) -> None:
+    found = run_in_context(recipe(**LEARNS, max_length=30), InContextSettings(per_label=1, sets=2))
+    for number, task in enumerate(found.tasks):
+        assert task.facts["training"]["steps"] == 4 and task.facts["data"]["train_rows"] == 4
+        shown = [str(demo.fields["text"]) for demo in choose_demos(EXAMPLES, ("good", "bad"), 1, number, "shuffled")]
+        learned_from = str(task.facts["data"]["examples"])
+        assert all(text in str(task.model.template) and text not in learned_from for text in shown)
+    found.tasks[0].save(tmp_path / "bundle")
+    again = ptune.load(tmp_path / "bundle", backbone=tiny_backbone("gpt2"))
+    assert again.predict(["the cast was great"]) == found.tasks[0].predict(["the cast was great"])
+
+
 def test_too_few_rows_are_named() -> None:
     with pytest.raises(PtuneError, match="fewer rows"):
         run_in_context(recipe(), InContextSettings(per_label=9))
+    with pytest.raises(PtuneError, match="none is left to learn from"):
+        run_in_context(recipe(**LEARNS), InContextSettings(per_label=3))

@@ -196,7 +196,25 @@ def test_too_few_rows_and_unknown_encoders_are_named() -> None:
         near(shown=settings(count=2, encoder="no-such-model"))
 
 
-@pytest.mark.parametrize("keys", [{"tune": "lm"}, {"method": "prefix-tuning"}])
-def test_nothing_is_trained(keys: dict[str, Any]) -> None:
-    with pytest.raises(PtuneError, match="trains nothing"):
-        near(**keys)
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_a_prompt_learns_with_each_row_behind_the_others(kind: str) -> None:
+    """The first step's loss by hand: each row behind the nearest other row, typed into its text."""
+    keys = {"template": "{demos}{text}{soft:2} It was{mask}", "method": "p-tuning", "calibration": "none", "batch_size": 8}
+    task = near(kind, shown=settings(count=1), **keys, steps=1).tasks[0]
+    states = plain_states(kind, [row["text"] for row in ROWS])
+    centred = torch.nn.functional.normalize(states - states.mean(0), dim=1)
+    similarity = (centred @ centred.T).fill_diagonal_(-1)
+    typed = []
+    for row, best in zip(ROWS, similarity.argmax(1).tolist(), strict=True):
+        shown = f"{ROWS[best]['text']} It was {WRITTEN[ROWS[best]['label']]} / "
+        typed.append(Example({"text": shown + row["text"]}, row["label"]))
+    hand = PromptModel.build(
+        backbone=tiny_backbone(kind), template="{text}{soft:2} It was{mask}", labels=WORDS, method="p-tuning", max_length=60
+    )
+    assert task.facts["training"]["first_loss"] == pytest.approx(hand.mean_loss(hand.prepare(typed)), abs=1e-4)
+    assert task.facts["data"]["train_rows"] == len(ROWS)
+
+
+def test_the_model_itself_is_not_trained() -> None:
+    with pytest.raises(PtuneError, match="leave tune and augment out"):
+        near(tune="lm")

@@ -1,4 +1,4 @@
-"""`ptune icl`: in-context learning, a few labelled texts in front of each new one and nothing trained."""
+"""`ptune icl`: in-context learning, a few labelled texts in front of each new one."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,9 +1,10 @@
-"""In-context learning: nothing is trained, the model reads a few labelled texts in front of each new one.
+"""In-context learning: the model reads a few labelled texts in front of each new one.
 
-In: a recipe with `method: hard` and a template with `{demos}`. Out: a `Task` for each set of demonstrations, and what they say
-together. Demonstrations become hard words of the template, so that the engine computes them once for all texts, the calibration
-sees them too, and the bundle holds them; those chosen for each text by nearness stand in `nearest.py`. Sources: Brown et al.
-2020; Zhao et al. 2021 (balance, order, contextual calibration).
+In: a recipe with `{demos}` in its template. Out: a `Task` for each set of demonstrations, and what they say together.
+Demonstrations become hard words of the template, so that the engine computes them once for all texts, the calibration
+sees them too, and the bundle holds them; those chosen for each text by nearness stand in `nearest.py`. With `method: hard`
+nothing is trained; another method's prompt learns behind demonstrations, and no row is read behind itself. Sources: Brown et
+al. 2020; Zhao et al. 2021 (balance, order, contextual calibration); Gao et al. 2021 (LM-BFF: tuning with demonstrations).
 """
 
 import random
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ptune.backbone import Backbone, load_backbone
 from ptune.data import Example, LabelSet, sample_shots
-from ptune.errors import RecipeError
+from ptune.errors import DataError, RecipeError
 from ptune.model import judge_scores
 from ptune.objective import Report
 from ptune.prompt import parse_method
@@ -99,12 +100,12 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
     """Chooses demonstrations among the training rows, once or for each text, and judges them.
 
     Args:
-        recipe: with `method: hard` and `{demos}` in its template; without a `calibration` of its own it takes `contextual`.
+        recipe: with `{demos}` in its template; without a `calibration` of its own it takes `contextual`.
         settings: its section `icl`.
         say: told what happens.
 
     Raises:
-        RecipeError: another kind of task or method, or no place for the demonstrations.
+        RecipeError: another kind of task, a trained model, or no place for the demonstrations.
         DataError: a label with too few rows.
     """
     _check(recipe)
@@ -139,11 +140,34 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
 def _drawn(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone: Backbone, seed: int) -> Task:
     """The task with one set of demonstrations for all texts, as words of its template."""
     chosen = choose_demos(splits.train, recipe.label_names(), settings.num_shown, seed, settings.order)
+    rows = splits.train if not _learns(recipe) else _others(splits.train, chosen, recipe.label_names())
     template = recipe.parsed_template()
     words = {name: listed[0] for name, listed in recipe.verbalizer().words.items()}
     text = settings.separator.join(demo_text(template, example, words[str(example.label)]) for example in chosen)
     whole = place_demos(template, Text(text + settings.separator))
-    return run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), splits.train))
+    return run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), rows))
+
+
+def _learns(recipe: Recipe) -> bool:
+    """Whether a prompt is trained behind the demonstrations."""
+    return parse_method(recipe.method).name != "hard"
+
+
+def _others(rows: Sequence[Example], shown: Sequence[Example], labels: Sequence[str]) -> tuple[Example, ...]:
+    """The rows that are not shown: one that is would be read behind its own label.
+
+    Raises:
+        DataError: a label of which none is left.
+    """
+    left = tuple(row for row in rows if row not in shown)
+    bare = next((name for name in labels if not any(row.label == name for row in left)), None)
+    if bare is not None:
+        raise DataError(
+            f"all rows of label {bare!r} are shown, so none is left to learn from",
+            where="icl",
+            fix="show fewer, or give more rows",
+        )
+    return left
 
 
 def _nearest(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone: Backbone) -> Task:
@@ -196,9 +220,13 @@ def _check(recipe: Recipe) -> None:
             "in-context learning is for classification by label words", where="task", fix="leave task and head out"
         )
     template = recipe.parsed_template()
-    if template.has_soft or parse_method(recipe.method).name != "hard" or recipe.tune != "frozen" or recipe.augment:
+    if recipe.tune != "frozen" or recipe.augment:
         raise RecipeError(
-            "in-context learning trains nothing", where="template", fix="take {soft}, tune and augment out, set method: hard"
+            "demonstrations are for a frozen model and texts as they are", where="icl", fix="leave tune and augment out"
+        )
+    if recipe.patience is not None:
+        raise RecipeError(
+            "the validation rows judge demonstrations and do not end a training", where="patience", fix="leave it out"
         )
     if not any(isinstance(node, Demos) for node in template.nodes):
         raise RecipeError(

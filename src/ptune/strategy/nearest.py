@@ -81,10 +81,10 @@ def near_demos(
 
 
 def show_nearest(recipe: Recipe, near: NearDemos, backbone: Backbone, rows: Sequence[Example]) -> Task:
-    """The task that shows each text its nearest rows, its prior measured as it reads them.
+    """The task that shows each text its nearest rows, its prior measured (and its prompt, if it has one, trained) so.
 
     Args:
-        recipe: with `method: hard` and `{demos}`.
+        recipe: with `{demos}`.
         near: the rows to choose among.
         backbone: loaded.
         rows: the same rows as examples.
