@@ -26,11 +26,17 @@ import ptune
 from ptune.data import Example, read_examples
 from ptune.recipe import Recipe
 from ptune.strategy import (
+    AdaptSettings,
+    ChainOfThoughtSettings,
     InContextSettings,
     PetSettings,
+    RefineSettings,
     SearchSettings,
     TemplateSearchSettings,
+    adapt,
     nearest_tasks,
+    refine_words,
+    run_chain_of_thought,
     run_in_context,
     run_mixture,
     run_pet,
@@ -112,11 +118,43 @@ def by_training(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
 def by_pet(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
     """PET, iPET; the unlabelled texts are the first so many of the training file, shuffled by the seed."""
     section = dict(section)
-    texts = list(read_examples(keys["train"], label=None))
-    random.Random(keys["seed"]).shuffle(texts)
-    section["unlabelled"] = [dict(row.fields) for row in texts[: section.pop("num_unlabelled")]]
+    section["unlabelled"] = unlabelled(keys, section.pop("num_unlabelled"))
     task = run_pet(Recipe.of(keys), section_of(section, "pet", PetSettings, where="spec"))
     return {**figures_of(task.facts), "pet": task.facts["pet"]}
+
+
+def unlabelled(keys: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Texts of the training file without their labels."""
+    texts = list(read_examples(keys["train"], label=None))
+    random.Random(keys["seed"]).shuffle(texts)
+    return [{"text": row.fields["text"]} for row in texts[:count]]
+
+
+def by_reading_on(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
+    """Continued pre-training on unlabelled texts, then the usual training on the model that comes of it."""
+    section = dict(section)
+    texts = unlabelled(keys, section.pop("num_unlabelled"))
+    with tempfile.TemporaryDirectory() as place:
+        settings = section_of({**section, "seed": keys["seed"]}, "adapt", AdaptSettings, where="spec")
+        done = adapt(texts, backbone=keys["backbone"], out=place, settings=settings)
+        task = ptune.fit(**{**keys, "backbone": ptune.load_backbone(done.folder)})
+    return {**figures_of(task.facts), "perplexity": [round(one, 2) for one in done.perplexity]}
+
+
+def by_refinement(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
+    """A long list of words for each label, refined on unlabelled texts (KPT), then the usual training, weights included."""
+    section = dict(section)
+    section["unlabelled"] = unlabelled(keys, section.pop("num_unlabelled"))
+    found = refine_words(Recipe.of(keys), section_of(section, "refine", RefineSettings, where="spec"))
+    task = ptune.fit(**{**keys, "labels": found.labels, "head": "weights"})
+    return {**figures_of(task.facts), "words": found.labels}
+
+
+def by_chain_of_thought(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
+    """Reasoning is written first, the answer read off it."""
+    found = run_chain_of_thought(Recipe.of(keys), section_of(section, "cot", ChainOfThoughtSettings, where="spec"))[1]
+    assert found is not None
+    return {"accuracy": found.accuracy, "found": found.found}
 
 
 def by_demonstrations(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
@@ -176,6 +214,9 @@ RUNNERS: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], Figures]] = {
     "label search": by_label_search,
     "template search": by_template_search,
     "transfer": by_transfer,
+    "reading on": by_reading_on,
+    "refinement": by_refinement,
+    "chain of thought": by_chain_of_thought,
     "mixture": by_mixture,
 }
 
