@@ -1,5 +1,6 @@
 """Searched templates: edits by hand, gradients and fillings against plain transformers, folds that do not leak."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,19 +10,22 @@ import pytest
 import torch
 import yaml
 
+from ptune.backbone import Backbone
 from ptune.cli import main
 from ptune.data import Example
+from ptune.decode.settings import Reason, Written
 from ptune.errors import PtuneError
-from ptune.model import PromptModel
+from ptune.model import GenerationModel, PromptModel
 from ptune.readout import Verbalizer, log_prior
 from ptune.recipe import Recipe
 from ptune.strategy import TemplateSearchSettings, search_template, template_search
 from ptune.strategy.infill import infill_templates
 from ptune.strategy.label_search import vocabulary_words
+from ptune.strategy.paraphrase import paraphrase_templates
 from ptune.strategy.template_edits import REWORDINGS, edit_templates, neighbours
 from ptune.strategy.template_search import FoundTemplates
 from ptune.strategy.trigger_tokens import trigger_templates, word_gradients
-from ptune.template import Template, learn_words
+from ptune.template import FieldSegment, Template, TextSegment, learn_words
 from tiny import tiny_backbone, tiny_model, tiny_tokenizer
 
 ROWS = [
@@ -172,6 +176,60 @@ def test_an_encoder_decoder_writes_longer_fillings() -> None:
     assert sizes == [1, 1, 2, 2]
 
 
+# -- paraphrases -----------------------------------------------------------------------------------------------------
+
+
+def roomy() -> Backbone:
+    """A tiny model that reads long texts."""
+    model = copy.deepcopy(tiny_model("llama"))
+    model.config.max_position_embeddings = 512
+    return Backbone(model, tiny_tokenizer("llama"), name="roomy")
+
+
+def drawn(*texts: str) -> Any:
+    """A model that writes these texts, the last of which does not come to an end."""
+    ends: list[Reason] = [*(["stop"] * (len(texts) - 1)), "length"]
+    return lambda *rest, **keys: [tuple(Written(text, (), 0.0, 0.0, end) for text, end in zip(texts, ends, strict=True))]
+
+
+def test_words_in_front_of_the_answer_are_put_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = (" 'All in all, it was' ", "It was", "", "All in all, it was", "It {was}", "I found it", "It went on and")
+    monkeypatch.setattr(GenerationModel, "write", drawn(*texts))
+    found = paraphrase_templates(Template.parse("{text}\nIt was {mask} !"), roomy(), count=7, seed=1)
+    assert [str(one) for one in found] == ["{text}\nAll in all, it was {mask} !", "{text}\nI found it {mask} !"]
+
+
+@pytest.mark.parametrize("template", ["{text}{mask}", "{text} {mask} .", '{text}{hard:"It was"}{mask}'])
+def test_without_words_there_is_nothing_to_put_anew(template: str) -> None:
+    assert paraphrase_templates(Template.parse(template), roomy(), count=2, seed=1) == []
+
+
+def test_causal_models_with_room_paraphrase_unasked() -> None:
+    said: list[str] = []
+    found = search_template(recipe(backbone=roomy(), template="{text} It was{mask}"), few(), say=said.append)
+    assert found.num_judged and len(said) == 2
+    with pytest.raises(PtuneError, match="reads 256 tokens"):
+        search_template(recipe("gpt2"), few(ways=("paraphrases",)))
+
+
+def test_the_model_reads_the_words_and_writes_to_the_end_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    write = GenerationModel.write
+
+    def noted(self: GenerationModel, rows: Any, settings: Any) -> Any:
+        segments = self.template.render(rows[0].fields)
+        read.append("".join(one.text for one in segments if isinstance(one, TextSegment | FieldSegment)))
+        assert settings.returns == 3 and settings.seed == 5
+        return write(self, rows, settings)
+
+    monkeypatch.setattr(GenerationModel, "write", noted)
+    for words in ("总的来说", "It was"):
+        given = Template.parse(f"{{text}} {words}{{mask}}")
+        found = paraphrase_templates(given, roomy(), count=3, seed=5)
+        assert all(str(one).startswith("{text} ") and str(one).endswith("{mask}") and one != given for one in found)
+    assert read[0].endswith("原句：总的来说\n换句话说：") and read[1].endswith("Words: It was\nIn other words:")
+
+
 # -- the search ------------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +320,7 @@ def test_the_same_seed_finds_the_same() -> None:
     ("keys", "own", "fault"),
     [
         ({}, {"ways": ("infill",)}, "is causal"),
+        ({"backbone": tiny_backbone("bert")}, {"ways": ("paraphrases",)}, "no causal model"),
         ({}, {"folds": 5}, "label 'good' has 4 rows for 5 folds"),
         ({"template": "{demos}{text} It was{mask}"}, {}, "without demonstrations"),
         ({"labels": ["good", "bad"], "head": "linear"}, {}, "by label words"),

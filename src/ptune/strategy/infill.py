@@ -17,7 +17,7 @@ from ptune.model import PromptModel
 from ptune.strategy.label_search import vocabulary_scores, vocabulary_words
 from ptune.template import Choice, Field, Mask, Node, Template, Text, dominant_script
 
-__all__ = ["can_infill", "infill_templates"]
+__all__ = ["around_gap", "can_infill", "infill_templates"]
 
 _ANSWER = "right-answer"
 
@@ -50,7 +50,7 @@ def infill_templates(
         beam: fillings that are kept for each length, each a template.
         num_frequent: words of the vocabulary to choose among, the most frequent first.
     """
-    front, mask, behind = _around(template)
+    front, mask, behind = around_gap(template)
     rows = [replace(e, fields={**e.fields, _ANSWER: answers[str(e.label)]}) for e in examples]
     texts = [value for example in examples for value in example.fields.values() if isinstance(value, str)]
     space = "" if dominant_script(" ".join(texts)) == "unspaced" else " "
@@ -91,7 +91,7 @@ def infill_templates(
     return found
 
 
-def _around(template: Template) -> tuple[list[Node], Node, list[Node]]:
+def around_gap(template: Template) -> tuple[list[Node], Node, list[Node]]:
     """What stands up to the last text in front of the answer, the answer slot, and what stands behind it."""
     before = template.before_mask()
     last = max((at for at, node in enumerate(before) if isinstance(node, Field | Choice)), default=-1)

@@ -1,10 +1,10 @@
-"""Templates are searched for: near the given one, by gradients, or written by the model; rows that propose none of them judge.
+"""Templates are searched for: near the given one, by gradients, or in the model's words; rows that propose none of them judge.
 
 In: a recipe with a template to begin with and labelled rows. Out: `FoundTemplates`, to paste into the recipe. The rows are
 dealt into folds. For each fold the other rows propose templates and keep the best of them; the fold's own rows judge these,
 beside the given template, the prior taken out by the proposing rows' texts. A template's gain is its mean over all folds, where
 a fold that did not propose it counts as none: what only one fold came upon has to be much better than what they all did.
-Sources: see `template_edits.py` (GrIPS), `trigger_tokens.py` (AutoPrompt) and `infill.py` (LM-BFF).
+Sources: see `template_edits.py` (GrIPS), `trigger_tokens.py` (AutoPrompt), `infill.py` (LM-BFF) and `paraphrase.py`.
 """
 
 import json
@@ -23,13 +23,14 @@ from ptune.model import PromptModel, fold_numbers
 from ptune.readout import log_prior
 from ptune.recipe import Recipe, read_splits
 from ptune.strategy.infill import can_infill, infill_templates
+from ptune.strategy.paraphrase import can_paraphrase, paraphrase_templates
 from ptune.strategy.template_edits import edit_templates
 from ptune.strategy.trigger_tokens import trigger_templates
 from ptune.template import Demos, Template
 
 __all__ = ["FoundTemplate", "FoundTemplates", "TemplateSearchSettings", "search_template"]
 
-Way = Literal["edits", "triggers", "infill"]
+Way = Literal["edits", "triggers", "infill", "paraphrases"]
 Value = tuple[float, float]
 
 
@@ -38,7 +39,7 @@ class TemplateSearchSettings(BaseModel):
 
     Args:
         ways: how templates are proposed: `edits` of the given one, `triggers` by gradients, `infill` by a model that sees both
-            sides of a gap; None takes all that the model can do.
+            sides of a gap, `paraphrases` by a causal one; None takes all that the model can do.
         folds: parts that the rows are dealt into.
         rounds: how often edits and triggers go on from the best.
         tried: templates that they look at in each round.
@@ -252,6 +253,8 @@ def _proposed(
                 answers = {name: words[0] for name, words in labels.words.items()}
                 limits = {"longest": settings.longest, "beam": settings.tried}
                 found = infill_templates(given, rows, answers, backbone, **limits, **common)
+            case "paraphrases":  # the same ones in each fold
+                found = paraphrase_templates(given, backbone, count=settings.tried, seed=recipe.seed)
         for template in found:
             if template != given:
                 pool.setdefault(str(template), (template, way))
@@ -314,10 +317,17 @@ def _ways(settings: TemplateSearchSettings, backbone: Backbone) -> tuple[Way, ..
     """The ways to go.
 
     Raises:
-        RecipeError: infilling by a causal model.
+        RecipeError: infilling by a causal model, paraphrases by one of another kind or with few positions.
     """
     if settings.ways is None:
-        return ("edits", "triggers", "infill") if can_infill(backbone) else ("edits", "triggers")
+        own: list[Way] = ["infill"] if can_infill(backbone) else ["paraphrases"] if can_paraphrase(backbone) else []
+        return ("edits", "triggers", *own)
+    if "paraphrases" in settings.ways and not can_paraphrase(backbone):
+        raise RecipeError(
+            f"{backbone.spec.name} is no causal model that reads 256 tokens, so it cannot paraphrase",
+            where="search_template.ways",
+            fix="use the other ways, or another model",
+        )
     if "infill" in settings.ways and not can_infill(backbone):
         raise RecipeError(
             f"{backbone.spec.name} is causal: it does not see what stands behind a gap, so it cannot fill one",
