@@ -1,7 +1,9 @@
 """The short form of Llama-kind layers against the models' own layers: states and gradients, in double precision."""
 
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptune.backbone import Backbone
+from ptune.backbone import Backbone, fused
 from ptune.backbone.fused import unfuse
 from ptune.inputs import Context, Live, PromptState, Reads
-from tiny import SLIDING_WINDOW, build_backbone
+from ptune.model import PromptModel
+from tiny import EXAMPLES, SLIDING_WINDOW, build_backbone
 
 KINDS = ["llama", "gemma3"]
 LENGTH = 3 * SLIDING_WINDOW // 2
@@ -144,3 +147,58 @@ def test_a_model_in_use_can_be_pickled() -> None:
     assert backbone.reads_where_needed
     again = pickle.loads(pickle.dumps(backbone.model))
     assert all(layer.forward.fused.layer is layer for layer in again.model.layers)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
+def test_a_token_that_is_read_twice_gets_its_gradient_once(kind: str) -> None:
+    """By finite differences: two readings of one token, among few that are read."""
+    backbone = build_backbone(kind, dtype=torch.float64)
+    ids = torch.arange(5, 29).view(2, 12)
+    live = Live(ids, torch.full_like(ids, -1), torch.ones_like(ids, dtype=torch.bool), torch.arange(12).expand(2, -1))
+    live.soft[:, 3] = 0
+    reads = Reads(row=torch.tensor([0, 0, 0, 1, 1]), position=torch.tensor([5, 11, 11, 11, 7]))
+    assert backbone.reads_where_needed
+    generator = torch.Generator().manual_seed(4)
+    weights = torch.randn(5, backbone.spec.width, generator=generator, dtype=torch.float64)
+    rows, way = (torch.randn(1, backbone.spec.embedding_size, generator=generator, dtype=torch.float64) for _ in range(2))
+    rows.requires_grad_()
+
+    def value(step: float = 0.0) -> Tensor:
+        return (backbone.read(live, PromptState(rows=rows + step * way), reads) * weights).sum()
+
+    (slope,) = torch.autograd.grad(value(), rows)
+    with torch.no_grad():
+        measured = (value(1e-5) - value(-1e-5)) / 2e-5
+    torch.testing.assert_close((slope * way).sum(), measured, rtol=1e-5, atol=1e-7)
+
+
+def test_what_a_layer_saved_goes_with_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[weakref.ref[Tensor]] = []
+    hand_over = fused._Run.hand_over
+
+    def noted(self: Any) -> Any:
+        given = hand_over(self)
+        saved.extend(weakref.ref(one) for one in given[2:] if one is not None)  # the first are the layer's input
+        return given
+
+    model = PromptModel.build(
+        backbone=build_backbone("llama"), template="{text}{soft:3}{mask}", labels=["yes", "no"], pool="last"
+    )
+    rows = model.prepare(EXAMPLES)
+    assert model.backbone.takes_plan and model.backbone.reads_where_needed
+    monkeypatch.setattr(fused._Run, "hand_over", noted)
+    outcome = model(model.batch(rows, range(4)))
+    assert outcome.loss is not None and saved and all(one() is not None for one in saved)
+    outcome.loss.backward()
+    gc.collect()
+    assert not any(one() is not None for one in saved)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_under_autocast_the_model_s_own_layers_run(kind: str) -> None:
+    model = PromptModel.build(backbone=build_backbone(kind), template="{text}{soft:3}{mask}", labels=["yes", "no"], pool="last")
+    batch = model.batch(model.prepare(EXAMPLES), range(4))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(batch).loss
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.prompt.parameters())

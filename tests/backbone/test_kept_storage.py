@@ -125,3 +125,29 @@ def test_groups_hold_all_texts_in_order_with_little_padding(lengths: list[int]) 
     for group, after in pairwise(groups):  # no group ends without a reason
         longest, num = len(after[0]), len(group) + 1
         assert sum(longest - len(one) for one in group) > 80 or num * longest > 2048
+
+
+def test_a_text_that_came_later_has_its_context_too() -> None:
+    backbone = tiny_backbone("llama")
+    total = context_bytes(backbone, sum(map(len, PREFIXES)))
+    tight = KeptContexts(backbone, PREFIXES, memory=total // 2)
+    assert tight.num_bytes_in_file > 0
+    for number in range(40):  # more than the file has room for
+        new = (*range(3, 20 + number % 5), number + 3)
+        assert torch.equal(tight.context([new]).keys, KeptContexts(backbone, [new]).context([new]).keys)
+
+
+def test_of_a_beginning_only_the_newest_reading_is_held() -> None:
+    words = {"labels": {"yes": ["great"], "no": ["bad"]}, "method": "p-tuning"}
+    front = PromptModel.build(backbone=tiny_backbone("llama"), template="{soft:9} It says : {text}{mask}", **words)
+    behind = PromptModel.build(backbone=tiny_backbone("llama"), template="All in all it was : {text}{soft:3}{mask}", **words)
+    for model, changes in ((front, True), (behind, False)):
+        before = model.scores(model.prepare(EXAMPLES))
+        first, held = model._leads.num_bytes, tuple(model._leads._stored.values())
+        with torch.no_grad():
+            for parameter in model.prompt.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        after = model.scores(model.prepare(EXAMPLES))
+        assert not torch.equal(before, after) and model._leads.num_bytes == first > 0
+        ((_, old),), ((_, new),) = held, model._leads._stored.values()
+        assert (old is not new) == changes  # what learns is not in front of the second one's text

@@ -150,6 +150,7 @@ def test_sets_speak_together() -> None:
         ({"augment": {"copies": 1}}, "leave tune and augment out"),
         ({"tune": "lm"}, "leave tune and augment out"),
         ({**LEARNS, "patience": 2, "hold_out": 1}, "patience"),
+        ({**LEARNS, "candidates": 2, "keep_candidates": "best", "hold_out": 1}, "keep_candidates"),
         ({"template": "{demos}{text}{sep}It was{mask}"}, "cannot hold the special token"),
     ],
 )

@@ -188,9 +188,9 @@ def test_settings_that_cannot_be(keys: dict[str, Any], fault: str) -> None:
 
 
 def test_too_few_rows_and_unknown_encoders_are_named() -> None:
-    with pytest.raises(PtuneError, match="label 'good' has 4 rows"):
+    with pytest.raises(PtuneError, match="label 'good' has 4 different rows"):
         near(shown=settings(per_label=4))
-    with pytest.raises(PtuneError, match="there are 8 rows"):
+    with pytest.raises(PtuneError, match="there are 8 different rows"):
         near(shown=settings(count=8))
     with pytest.raises(PtuneError, match="no-such-model"):
         near(shown=settings(count=2, encoder="no-such-model"))
@@ -218,3 +218,21 @@ def test_a_prompt_learns_with_each_row_behind_the_others(kind: str) -> None:
 def test_the_model_itself_is_not_trained() -> None:
     with pytest.raises(PtuneError, match="leave tune and augment out"):
         near(tune="lm")
+
+
+def test_a_row_that_is_there_twice_is_not_read_behind_its_own_label() -> None:
+    twice = {"train": [*ROWS, ROWS[0], ROWS[5]]}
+    task = near(shown=settings(count=1), **twice).tasks[0]
+    demos = task.model.near_demos
+    for number, chosen in enumerate(demos.others()):
+        assert demos.texts[number] not in [demos.texts[at] for at in chosen]
+    with pytest.raises(PtuneError, match="there are 8 different rows"):
+        near(shown=settings(count=8), **twice)
+
+
+@pytest.mark.parametrize("choose", ["random", "nearest"])
+def test_each_label_by_itself_with_demonstrations(choose: str) -> None:
+    keys = {"template": "{demos}{text}{soft:2} It was{mask}", "method": "p-tuning", "label_loss": "decoupled"}
+    shown = InContextSettings(choose=choose, per_label=1)
+    task = near(shown=shown, **keys, steps=2).tasks[0]
+    assert task.facts["training"]["steps"] == 2 and not bool(task.model.prior.any())

@@ -146,9 +146,15 @@ def test_a_head_may_be_the_student() -> None:
     assert task.model.head is not None and task.labels == ("good", "bad")
 
 
+def test_patterns_learn_each_label_by_itself_and_the_student_distributions() -> None:
+    task = run_pet(recipe(label_loss="decoupled"), PetSettings(patterns=PATTERNS, unlabelled=MORE))
+    assert task.model.label_loss == "cross-entropy" and task.facts["tuned"]["num_rows"] == 4
+
+
 @pytest.mark.parametrize(
     ("section", "fault"),
     [
+        ({"patterns": PATTERNS, "student": {"label_loss": "decoupled"}}, "learns distributions"),
         ({"patterns": [{"labels": {}}], "unlabelled": MORE}, "no template"),
         ({"patterns": [{"template": "{text}{soft:1} It was{mask}", "labels": {"a": ["x"], "b": ["y"]}}]}, "same labels"),
         ({"patterns": [{"template": "{txt}{soft:1} It was{mask}"}]}, "txt"),

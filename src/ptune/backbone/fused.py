@@ -89,6 +89,7 @@ class _ShortForward:
         if (
             not isinstance(plan, AttentionPlan)
             or plan.has_gates
+            or torch.is_autocast_enabled(hidden.device.type)
             or args
             or any(kwargs[name] is not None for name in kwargs if name not in _HARMLESS)
         ):
@@ -157,13 +158,16 @@ class _Step(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         run = _Run(fused, plan, hidden.shape, cos, sin, learned)
         ctx.set_materialize_grads(False)
+        out = run.forward(hidden, is_saving=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*run.hand_over())
         ctx.run = run
-        return run.forward(hidden, is_saving=any(ctx.needs_input_grad))
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *of_kept: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        of_hidden, learned = ctx.run.backward(grad, of_kept, needs_hidden=needs[0], needs_contexts=any(needs[5:]))
+        wanted = {"needs_hidden": needs[0], "needs_contexts": any(needs[5:])}
+        of_hidden, learned = ctx.run.backward(ctx.saved_tensors, grad, of_kept, **wanted)
         return (of_hidden, None, None, None, None, *learned)
 
 
@@ -184,6 +188,8 @@ class _Run:
         self.cos, self.sin = cos[..., None, :half], sin[..., None, :half]
         self.places = plan.places(shape[1])
         self.learned = learned
+        self.learned_shapes: list[torch.Size] = []
+        self.look: Attention | None = None
         self.saved: tuple[Any, ...] = ()
 
     def forward(self, hidden: Tensor, *, is_saving: bool) -> tuple[Tensor, ...]:
@@ -220,13 +226,31 @@ class _Run:
             return (y.view(self.shape), *kept)
         return (hidden.new_zeros(self.shape).scatter_(1, self._index(width), y.view(num_rows, -1, width)), *kept)
 
+    def hand_over(self) -> list[Tensor | None]:
+        """What backward needs, for autograd to hold and to drop once it was used; nothing of it stays here."""
+        self.learned_shapes = [part.shape for part in self.learned]
+        self.learned = ()
+        if not self.saved:
+            return []
+        *tensors, self.look, contexts = self.saved
+        self.saved = ()
+        return [*tensors, *(part for pair in contexts for part in pair)]
+
     def backward(
-        self, grad: Tensor | None, of_kept: Sequence[Tensor | None], *, needs_hidden: bool, needs_contexts: bool
+        self,
+        saved: Sequence[Any],
+        grad: Tensor | None,
+        of_kept: Sequence[Tensor | None],
+        *,
+        needs_hidden: bool,
+        needs_contexts: bool,
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """Gradients of input and learned contexts, from those of the output (None: nobody read it) and of what is kept."""
         fused, num_rows, width = self.fused, self.shape[0], self.shape[2]
         attention, mlp = fused.layer.self_attn, fused.layer.mlp
-        x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, look, contexts = self.saved
+        x, r1, k0, r_k, q0, r_q, q, k, v, weights, o, r_o, x2, r2, g, u, m, r_m, *parts = saved
+        look, contexts = self.look, list(zip(parts[::2], parts[1::2], strict=True))
+        assert look is not None
         grad = x.new_zeros(self.shape) if grad is None else grad
         dy = grad.reshape(-1, width) if self.places is None else grad.gather(1, self._index(width)).view(-1, width)
         dm = dy if fused.after is None else fused.after[1].backward(dy, m, r_m)
@@ -236,7 +260,7 @@ class _Run:
         do = dx2 if fused.after is None else fused.after[0].backward(dx2, o, r_o)
         dmixed = look.fold(_back(attention.o_proj, do).view(num_rows, -1, q0.shape[2], self.head_size))
         dq, dk, dv, learned = look.backward(dmixed, weights, q, k, v, contexts, needs_contexts)
-        d_learned: list[Tensor | None] = [None] * len(self.learned)
+        d_learned: list[Tensor | None] = [None] * len(self.learned_shapes)
         if needs_contexts:
             d_learned = self._of_contexts(learned)
         if not needs_hidden:
@@ -281,9 +305,9 @@ class _Run:
     def _of_contexts(self, learned: list[tuple[Tensor, Tensor]]) -> list[Tensor | None]:
         flat = [part for pair, one in zip(learned, self.plan.contexts, strict=True) if one.learns for part in pair]
         out: list[Tensor | None] = []
-        for grad, one in zip(flat, self.learned, strict=True):
-            whole = grad.view(self.shape[0], *one.shape[1:])
-            out.append(whole.sum(0, keepdim=True) if len(one) == 1 else whole)
+        for grad, shape in zip(flat, self.learned_shapes, strict=True):
+            whole = grad.view(self.shape[0], *shape[1:])
+            out.append(whole.sum(0, keepdim=True) if shape[0] == 1 else whole)
         return out
 
     def _added(self, which: int, branch: Tensor, onto: Tensor) -> tuple[Tensor, Tensor | None]:

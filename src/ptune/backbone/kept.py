@@ -95,7 +95,8 @@ class KeptContexts:
 
     def _store(self, ids: tuple[int, ...], both: Tensor) -> None:
         size = both.numel() * self._dtype.itemsize
-        if self._memory_left is None or self._file is None or size <= self._memory_left:
+        fits = self._memory_left is None or self._file is None or size <= self._memory_left
+        if self._file is None or fits or self._file_at + both.numel() > len(self._file):  # of texts not known at first
             self._stored[ids] = both.to(self._dtype).clone(memory_format=torch.contiguous_format)
             self._memory_left = None if self._memory_left is None else self._memory_left - size
             return
@@ -120,34 +121,38 @@ def _groups(prefixes: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int,
 class LeadContexts:
     """Keys and values of what every text of a task starts with, learned tokens included; for inference.
 
-    Keyed by the tokens and by the learned rows themselves, so that a prompt that changed never meets an old context.
+    One for each beginning, with the learned rows that stand in it: a prompt that changed never meets an old context, and the
+    old one goes.
     """
 
     def __init__(self) -> None:
-        self._stored: dict[tuple[Lead, str], Context] = {}
+        self._stored: dict[Lead, tuple[str, Context]] = {}
 
     @property
     def num_bytes(self) -> int:
         """Memory that the keys and values take."""
-        return sum(one.keys.nbytes + one.values.nbytes for one in self._stored.values())
+        return sum(one.keys.nbytes + one.values.nbytes for _, one in tuple(self._stored.values()))
 
     @torch.no_grad()
     def context(self, backbone: Backbone, lead: Lead, prompt: PromptState) -> Context:
         """[N, 1, H_kv, L, K] keys and values of one row of tokens, shared by all texts."""
-        key = (lead, backbone.fingerprint + _digest(prompt if lead.sees_prefix else PromptState(prompt.rows)))
-        if key not in self._stored:
-            fresh = read_lead(backbone, lead, prompt)
-            if len(self._stored) >= _MAX_LEADS:
-                self._stored.clear()
-            self._stored[key] = fresh
-        return self._stored[key]
+        version = backbone.fingerprint + _digest(lead, prompt)
+        known = self._stored.get(lead)
+        if known is not None and known[0] == version:
+            return known[1]
+        fresh = read_lead(backbone, lead, prompt)
+        if known is None and len(self._stored) >= _MAX_LEADS:
+            self._stored.clear()
+        self._stored[lead] = (version, fresh)
+        return fresh
 
 
-def _digest(prompt: PromptState) -> str:
-    """Of all that is learned."""
+def _digest(lead: Lead, prompt: PromptState) -> str:
+    """Of all learned numbers that a beginning depends on."""
     digest = hashlib.sha256()
-    parts = [] if prompt.rows is None else [prompt.rows]
-    for place in sorted(prompt.prefixes):
+    used = sorted({number for number in lead.soft if number >= 0})
+    parts = [prompt.rows[..., used, :]] if used and prompt.rows is not None else []
+    for place in sorted(prompt.prefixes) if lead.sees_prefix else ():
         prefix = prompt.prefixes[place]
         parts += [*prefix.keys, *prefix.values, *(prefix.gates or ())]
     for part in parts:

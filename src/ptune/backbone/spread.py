@@ -31,19 +31,21 @@ def repeated(thing: Any, times: int, num_sources: int = 0) -> Any:
 
 
 def needed_tokens(reads: Reads, live: Live) -> Tensor | None:
-    """[R, U] the tokens of each row that are read, filled up with one that is not; None where all may as well be."""
+    """[R, U] the tokens of each row that are read, filled up with one that is not; None where all may as well be.
+
+    Each token once, also where several places read it: its gradient is their sum, and would come back to each of its copies.
+    """
     num_rows, length = live.ids.shape
     if not len(reads.row):
         return None
-    counts = torch.bincount(reads.row, minlength=num_rows)
+    row, position = torch.unique(torch.stack([reads.row, reads.position]), dim=1)  # sorted by row
+    counts = torch.bincount(row, minlength=num_rows)
     most = int(counts.max())
     if 2 * most > length:
         return None
-    order = torch.argsort(reads.row, stable=True)
-    slot = torch.empty_like(order)
-    slot[order] = torch.arange(len(order)) - (torch.cumsum(counts, 0) - counts)[reads.row[order]]
+    slot = torch.arange(len(row)) - (torch.cumsum(counts, 0) - counts)[row]
     is_read = torch.zeros(num_rows, length, dtype=torch.bool)
-    is_read[reads.row, reads.position] = True
+    is_read[row, position] = True
     needed = is_read.long().argmin(1, keepdim=True).repeat(1, most)
-    needed[reads.row, slot] = reads.position
+    needed[row, slot] = position
     return needed

@@ -72,12 +72,14 @@ class NearDemos:
         return [chosen for some in torch.split(vectors, _COMPARED) for chosen in self._chosen(self._similarities(some))]
 
     def others(self) -> list[tuple[int, ...]]:
-        """What each labelled row would be shown if it were a new text: the nearest of the other rows."""
+        """What each labelled row would be shown if it were a new text: the nearest of those that say other things."""
         found: list[tuple[int, ...]] = []
+        numbers = {text: number for number, text in enumerate(self.texts)}
+        same = torch.tensor([numbers[text] for text in self.texts])
         for some in torch.split(self.vectors, _COMPARED):
             similarities = self._similarities(some)
-            similarities[:, len(found) :].fill_diagonal_(-torch.inf)
-            found += self._chosen(similarities)
+            own = same[len(found) : len(found) + len(some)]
+            found += self._chosen(similarities.masked_fill(own[:, None] == same, -torch.inf))
         return found
 
     def text(self, chosen: Sequence[int]) -> str:

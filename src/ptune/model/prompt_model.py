@@ -178,7 +178,8 @@ class PromptModel(LabelModel):
 
     def _loss(self, scores: Tensor, batch: Batch, candidate: int) -> Tensor:
         """Cross-entropy with the labels, or with the batch's distributions; of the rows that this candidate learns from."""
-        if self.label_loss == "decoupled" and torch.is_grad_enabled():
+        has_targets = isinstance(batch, TargetBatch) and batch.targets is not None
+        if self.label_loss == "decoupled" and torch.is_grad_enabled() and not has_targets:
             return decoupled_loss(scores, batch.labels, class_weights=self.class_weights)
         settings: dict[str, Any] = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
         if not isinstance(batch, TargetBatch):

@@ -78,7 +78,8 @@ def showing(recipe: Recipe, template: Template, backbone: Backbone, num_tokens: 
         "train": tuple(rows),
         **dict.fromkeys(_OF_RUN),
     }
-    if "calibration" not in recipe.model_fields_set and recipe.prior == "correct":
+    has_prior = recipe.prior == "correct" and recipe.label_loss != "decoupled"
+    if "calibration" not in recipe.model_fields_set and has_prior:
         changed["calibration"] = "contextual"
     values = {key: getattr(recipe, key) for key in recipe.model_fields_set}
     return Recipe.of({**values, **changed}, where="icl")

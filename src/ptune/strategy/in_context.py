@@ -111,7 +111,7 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
     _check(recipe)
     splits = read_splits(recipe)
     if settings.choose == "nearest":
-        check_enough(splits.train, recipe.label_names(), settings.num_shown, by_label=settings.count is None)
+        check_enough(recipe, splits.train, settings.num_shown, by_label=settings.count is None)
     judged = splits.test or splits.validation
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     tasks: list[Task] = []
@@ -224,10 +224,11 @@ def _check(recipe: Recipe) -> None:
         raise RecipeError(
             "demonstrations are for a frozen model and texts as they are", where="icl", fix="leave tune and augment out"
         )
-    if recipe.patience is not None:
-        raise RecipeError(
-            "the validation rows judge demonstrations and do not end a training", where="patience", fix="leave it out"
-        )
+    for key in ("patience", "keep_candidates"):
+        if getattr(recipe, key) not in (None, "ensemble"):
+            raise RecipeError(
+                "the validation rows judge demonstrations, and choose nothing in a training", where=key, fix="leave it out"
+            )
     if not any(isinstance(node, Demos) for node in template.nodes):
         raise RecipeError(
             "the template has no place for demonstrations", where="template", fix='write "{demos}{text} It was{mask}"'

@@ -25,18 +25,25 @@ _NUM_CALIBRATED = 16
 """Sets of demonstrations that texts without content are read behind; spread over the rows."""
 
 
-def check_enough(rows: Sequence[Example], labels: Sequence[str], count: int, *, by_label: bool) -> None:
+def check_enough(recipe: Recipe, rows: Sequence[Example], count: int, *, by_label: bool) -> None:
     """Refuses rows so few that every text would be shown all of them.
+
+    Args:
+        recipe: with a template whose fields tell rows apart.
+        rows: labelled; those that say the same count once.
+        count, by_label: see `NearDemos`.
 
     Raises:
         DataError: the label, or all rows, and how many there are.
     """
-    have = Counter(row.label for row in rows)
-    groups = [(f"label {name!r} has", have[name]) for name in labels] if by_label else [("there are", len(rows))]
-    for what, number in groups:
+    fields = place_demos(recipe.parsed_template()).field_names
+    distinct = {(row.label, tuple(row.fields.get(name) for name in fields)) for row in rows}
+    have = Counter(label for label, _ in distinct)
+    groups = [(f"label {name!r} has", have[name]) for name in recipe.label_names()]
+    for what, number in groups if by_label else [("there are", len(distinct))]:
         if number <= count:
             raise DataError(
-                f"{what} {number} rows; of so few, the {count} nearest are chosen for no text in particular",
+                f"{what} {number} different rows; of so few, the {count} nearest are chosen for no text in particular",
                 where="icl",
                 fix="show fewer, give more rows, or set choose: random",
             )

@@ -105,7 +105,12 @@ class Pet:
             raise RecipeError(f"PET is for task: classification, not for {recipe.task}", where="task", fix="leave pet out")
         self.recipe, self.settings, self.listeners, self.say = recipe, settings, listeners, say
         self.patterns = [self._pattern(number, keys) for number, keys in enumerate(settings.patterns)]
-        self.student = _changed(recipe, {"folds": None, "pull": None, **settings.student}, where="pet.student")
+        if settings.student.get("label_loss") == "decoupled":
+            raise RecipeError(
+                "the student learns distributions, not labels", where="pet.student.label_loss", fix="leave it out"
+            )
+        own = {"folds": None, "pull": None, "label_loss": None, **settings.student}
+        self.student = _changed(recipe, own, where="pet.student")
         self.splits = read_splits(recipe)
         self.judged = self.splits.test or self.splits.validation
         self.unlabelled = self._read_unlabelled()

@@ -154,6 +154,7 @@ def train(
             accelerator.backward(outcome.loss / settings.accumulate)
             each = outcome.loss[None] if outcome.candidate_losses is None else outcome.candidate_losses
             losses += each.detach().float().cpu() / settings.accumulate
+            del outcome, each  # and with them the graph
         loss = losses.mean().item()
         if not torch.isfinite(losses).all():
             raise TrainError(f"the loss of step {step} is {loss}", where="train", fix="lower learning_rate")
