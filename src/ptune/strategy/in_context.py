@@ -112,6 +112,8 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
     splits = read_splits(recipe)
     if settings.choose == "nearest":
         check_enough(recipe, splits.train, settings.num_shown, by_label=settings.count is None)
+    else:  # whether the rows suffice is said before the model is loaded
+        _shown_and_read(recipe, settings, splits, recipe.seed)
     judged = splits.test or splits.validation
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     tasks: list[Task] = []
@@ -139,8 +141,7 @@ def run_in_context(recipe: Recipe, settings: InContextSettings, *, say: Callable
 
 def _drawn(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone: Backbone, seed: int) -> Task:
     """The task with one set of demonstrations for all texts, as words of its template."""
-    chosen = choose_demos(splits.train, recipe.label_names(), settings.num_shown, seed, settings.order)
-    rows = splits.train if not _learns(recipe) else _others(splits.train, chosen, recipe.label_names())
+    chosen, rows = _shown_and_read(recipe, settings, splits, seed)
     template = recipe.parsed_template()
     words = {name: listed[0] for name, listed in recipe.verbalizer().words.items()}
     text = settings.separator.join(demo_text(template, example, words[str(example.label)]) for example in chosen)
@@ -148,9 +149,14 @@ def _drawn(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone
     return run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), rows))
 
 
-def _learns(recipe: Recipe) -> bool:
-    """Whether a prompt is trained behind the demonstrations."""
-    return parse_method(recipe.method).name != "hard"
+def _shown_and_read(
+    recipe: Recipe, settings: InContextSettings, splits: Splits, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Demonstrations, and the rows that are read behind them: all, or where a prompt learns, those not shown."""
+    names = recipe.label_names()
+    chosen = choose_demos(splits.train, names, settings.num_shown, seed, settings.order)
+    is_trained = parse_method(recipe.method).name != "hard"
+    return chosen, _others(splits.train, chosen, names) if is_trained else splits.train
 
 
 def _others(rows: Sequence[Example], shown: Sequence[Example], labels: Sequence[str]) -> tuple[Example, ...]:
