@@ -70,6 +70,10 @@ class Prepared:
         chosen: dict[str, Any] = {name: tuple(values[name][i] for i in numbers) for name in per_row}
         return replace(self, **chosen)
 
+    def at_most(self: P, count: int) -> P:
+        """Rows evenly spaced over all of them; all where there are no more than `count`."""
+        return self if len(self) <= count else self.some([number * len(self) // count for number in range(count)])
+
 
 @dataclass(frozen=True)
 class Look:

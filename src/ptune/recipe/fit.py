@@ -45,7 +45,7 @@ from ptune.train import Learner, Listener, RunFolder, TrainResult, replace, trai
 
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run", "trainable_copy"]
 
-_NUM_ROWS_COMPARED = 8
+_NUM_ROWS_COMPARED, _NUM_ROWS_MEASURED = 8, 100
 _ROWS = "rows.json"
 
 
@@ -126,7 +126,8 @@ def run(
     settings = recipe.train_settings()
     if model.parameter_groups():
         say(_what_learns(model, backbone))
-        before = model.mean_loss(rows)
+        measured = rows.at_most(_NUM_ROWS_MEASURED)  # a pass over all of many rows would take as long as many steps
+        before = model.mean_loss(measured)
         result = train(
             model if beside is None else beside(model),
             rows,
@@ -138,7 +139,7 @@ def run(
             listeners=listeners,
         )
         held_out = settle_folds(model, rows, starts)
-        losses = (before, model.mean_loss(rows))
+        losses = (before, model.mean_loss(measured))
     model.settle(rows, validation)
     settle_confidence(model, recipe, validation)
     report = model.judge(judged) if judged else None
