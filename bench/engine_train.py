@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from peft_peer import PeerModel, Wording, build_peer
-from timing import alternate, matrix_peak, medians, peak_memory, rss_mb
+from timing import alternate, matrix_peak, medians, peak_memory, trimmed_rss_mb
 
 import ptune
 from ptune.backbone import Backbone, entry, local_folder
@@ -140,9 +140,10 @@ def candidates_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
 def memory_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Peak memory of a training step, each side in a fresh process with its weights loaded and one step made."""
+    texts = random_texts(ptune.load_backbone(case["backbone"]), case["text"], case["batch"])
     sides = {}
     for side in ("ptune", "documented", "best_hand"):
-        command = [sys.executable, __file__, json.dumps({**case, "side": side})]
+        command = [sys.executable, __file__, json.dumps({**case, "side": side, "texts": texts})]
         sides[side] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     whole = {side: round(one["before_mb"] + one["growth_mb"]) for side, one in sides.items()}
     return {
@@ -153,20 +154,20 @@ def memory_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
 
 def _memory_side(case: dict[str, Any]) -> dict[str, float]:
-    backbone = ptune.load_backbone(case["backbone"])
-    texts = random_texts(backbone, case["text"], case["batch"])
+    """One side, which loads its own model alone."""
     if case["side"] == "ptune":
-        step = our_step(backbone, texts, case["soft"], case["placement"])[0]
+        step = our_step(ptune.load_backbone(case["backbone"]), case["texts"], case["soft"], case["placement"])[0]
     else:
-        del backbone
-        step = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], case["side"], 0), texts)
+        step = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], case["side"], 0), case["texts"])
     step()
-    before = rss_mb()
+    before = trimmed_rss_mb()
     return {"before_mb": before, "growth_mb": peak_memory(step)}
 
 
 def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """Seconds of training until the accuracy that PEFT's best hand reaches, at its best of three learning rates.
+    """Seconds of training until the accuracy that PEFT's best hand reaches, at its best of its learning rates.
+
+    PEFT's rows start at frequent words, or with `peer_init: text` at the text that ptune's start at.
 
     Accuracy is taken on the same validation rows for both; the clocks count training (ptune's: computing contexts, taking out
     the prior, steps), not the looks. PEFT's rate is the one with the highest accuracy, then the lowest loss; ptune has as many
@@ -177,7 +178,8 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     labels = LabelSet(tuple(case["words"]))
     rows = sample_shots(read_examples(case["train"], require_label=True), case["shots"], seed=1, labels=labels)
     judged = read_examples(case["validation"], require_label=True)[: case["rows"]]
-    peer = build_peer(str(folder_of(case["backbone"])), case["soft"], "best_hand", 0)
+    start = case["method"]["init_text"] if case.get("peer_init") == "text" else None
+    peer = build_peer(str(folder_of(case["backbone"])), case["soft"], "best_hand", 0, init_text=start)
     wording = Wording(case["prefix"], case["tail"], {label: case["space"] + word for label, word in case["words"].items()}, 128)
     pairs = [[(row.fields["text"], row.label) for row in some] for some in (rows, judged)]
     runs = {

@@ -150,10 +150,18 @@ class PeerModel:
         hand: see the module.
         seed: of the start.
         learning_rate: of AdamW.
+        init_text: words at whose rows the prompt starts; None leaves the start to the hand.
     """
 
     def __init__(
-        self, model: Any, tokens: Tokens, num_tokens: int, hand: Hand, seed: int, learning_rate: float = DOCUMENTED_RATE
+        self,
+        model: Any,
+        tokens: Tokens,
+        num_tokens: int,
+        hand: Hand,
+        seed: int,
+        learning_rate: float = DOCUMENTED_RATE,
+        init_text: str | None = None,
     ) -> None:
         if hand not in get_args(Hand):
             raise ValueError(f"no hand {hand!r}: use one of {', '.join(get_args(Hand))}")
@@ -163,8 +171,10 @@ class PeerModel:
             torch.manual_seed(seed)
             self.model = get_peft_model(model, config).eval()
         self.keeps_logits = "logits_to_keep" in inspect.signature(type(model).forward).parameters
-        if hand != "documented":
-            self._start_at_frequent_words(model, seed)
+        if init_text is not None:
+            self._start_at(model, tokens.ids(init_text))
+        elif hand != "documented":
+            self._start_at(model, _frequent(tokens, num_tokens, seed))
         self._start = self.prompt.detach().clone()
         self.reset(learning_rate)
 
@@ -292,12 +302,17 @@ class PeerModel:
         return logits_BSV.take_along_dim(at_B1[..., None], dim=1)[:, 0]
 
     @torch.no_grad()
-    def _start_at_frequent_words(self, model: Any, seed: int) -> None:
-        """PEFT's own SAMPLE_VOCAB draws from the whole vocabulary, rare pieces and unused rows too; here from ptune's list."""
-        ids = self.tokens.frequent_words()
-        order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
-        chosen = [ids[order[row % len(order)]] for row in range(self.num_tokens)]
+    def _start_at(self, model: Any, ids: Sequence[int]) -> None:
+        """Rows of these words, over again where they are too few, as PEFT's own TEXT start has it."""
+        chosen = [ids[row % len(ids)] for row in range(self.num_tokens)]
         self.prompt.copy_(model.get_input_embeddings()(torch.tensor(chosen)))
+
+
+def _frequent(tokens: Tokens, count: int, seed: int) -> list[int]:
+    """PEFT's own SAMPLE_VOCAB draws from the whole vocabulary, rare pieces and unused rows too; here from ptune's list."""
+    ids = tokens.frequent_words()
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [ids[order[row % len(order)]] for row in range(count)]
 
 
 def build_peer(
@@ -308,6 +323,7 @@ def build_peer(
     *,
     learning_rate: float = DOCUMENTED_RATE,
     text_start: str | None = None,
+    init_text: str | None = None,
 ) -> PeerModel:
     """Loads a copy of the model of a folder for one hand.
 
@@ -318,12 +334,13 @@ def build_peer(
         seed: of the start.
         learning_rate: of AdamW.
         text_start: the token that plain text starts with; None takes the catalogue's for a folder of its name.
+        init_text: words at whose rows the prompt starts; None leaves the start to the hand.
     """
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="sdpa").eval()
     known = catalogue().get(Path(folder).name)
     start = text_start if text_start is not None else (known.text_start if known else None)
     tokens = Tokens(AutoTokenizer.from_pretrained(str(folder)), "decoder", start)
-    return PeerModel(model, tokens, num_tokens, hand, seed, learning_rate)
+    return PeerModel(model, tokens, num_tokens, hand, seed, learning_rate, init_text)
 
 
 def time_to(looks: Sequence[Mapping[str, float]], accuracy: float, clock: str = "train_seconds") -> float | None:

@@ -1,14 +1,18 @@
 """Every way to learn from few labels beside the plain prompt, on the same rows: spec in, JSON out.
 
-    python bench/strategies.py bench/specs/strategies.yaml --data ../shared/data --out bench/results/strategies.json
-    python bench/table_strategies.py                                     # the table of docs/strategies.md
+    python bench/strategies.py bench/specs/strategies.yaml --data ../shared/data --out bench/results/strategies/all.json
+    python bench/table_strategies.py                                     # writes docs/strategy-figures.md
 
 A set of the spec holds a recipe's keys; an entry of `ways` what a way changes there, and by which of ptune's strategies it is
-run (`by`, else the usual training) with its section. All ways of a seed see the same shots, and are judged on the first `rows`
-rows of the test file, shuffled once by a fixed seed. Nothing was chosen on these rows. Runs in the JSON are not done again.
+run (`by`, else the usual training) with its section; `sees` says in words what a way learns from beside the shots, and
+`against` which way it is paired with (else the spec's). All ways of a seed see the same shots, and are judged on the first
+`rows` rows of the test file, shuffled once by a fixed seed. Nothing was chosen on these rows. Runs in the JSON are not done
+again while their plan is the same; a way that fails is reported with its reason, and tried again by the next call. Intervals
+are of the mean difference over paired seeds, by Student's t.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import statistics
@@ -20,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from scipy.stats import t as student_t
 from timing import facts
 
 import ptune
 from ptune.data import Example, read_examples
+from ptune.errors import PtuneError
 from ptune.recipe import Recipe
 from ptune.strategy import (
     AdaptSettings,
@@ -46,6 +52,7 @@ from ptune.strategy import (
 )
 
 ORDER_SEED = 11
+ITS_PATTERNS = "its patterns"
 Figures = dict[str, Any]
 
 
@@ -54,24 +61,30 @@ def main() -> None:
     options = arguments()
     spec = yaml.safe_load(options.spec.read_text(encoding="utf-8").replace("$DATA", str(options.data)))
     runs: list[Figures] = json.loads(options.out.read_text(encoding="utf-8"))["runs"] if options.out.exists() else []
-    done = {(run["set"], run["way"], run["seed"]) for run in runs}
+    runs = [run for run in runs if "failed" not in run]
     backbones: dict[str, ptune.Backbone] = {}
     for name in options.sets or spec["sets"]:
         keys = dict(spec["sets"][name])
         of_set = keys.pop("ways", {})
-        judged = rows_of(keys.pop("test"), options.rows or spec["rows"])
+        num_rows = options.rows or spec["rows"]
+        judged = rows_of(keys.pop("test"), num_rows)
         for seed in options.seeds or spec["seeds"]:
             for way in options.ways or spec["ways"]:
-                if (name, way, seed) in done:
-                    continue
                 plan = merged(spec["ways"][way] or {}, of_set.get(way) or {})
+                about = {"set": name, "way": way, "seed": seed, "plan": digest(spec["sets"][name], plan, num_rows)}
+                if any(about.items() <= run.items() for run in runs):
+                    continue
+                runs = [run for run in runs if (run["set"], run["way"], run["seed"]) != (name, way, seed)]
                 backbone = backbones.get(keys["backbone"]) or backbones.setdefault(
                     keys["backbone"], ptune.load_backbone(keys["backbone"])
                 )
                 started = time.perf_counter()
-                figures = run_one({**keys, "backbone": backbone, "test": judged, "seed": seed}, plan)
-                figures |= {"seconds": round(time.perf_counter() - started, 1)}
-                runs.append({"set": name, "way": way, "seed": seed, **figures})
+                try:
+                    figures = run_one({**keys, "backbone": backbone, "test": judged, "seed": seed}, plan)
+                except PtuneError as error:  # the other ways go on
+                    figures = {"failed": str(error)}
+                figures |= {"seconds": round(time.perf_counter() - started, 1), "commit": facts()["commit"]}
+                runs.append({**about, **figures})
                 write(options.out, spec, runs)
                 print(json.dumps(runs[-1], ensure_ascii=False), flush=True)
 
@@ -96,6 +109,14 @@ def rows_of(path: str, num_rows: int) -> tuple[Example, ...]:
     return tuple(rows[:num_rows])
 
 
+def digest(of_set: Mapping[str, Any], plan: Mapping[str, Any], num_rows: int) -> str:
+    """Of everything in the spec that decides a run; other ways of the set, and words about a way, do not."""
+    kept = {key: value for key, value in of_set.items() if key != "ways"}
+    planned = {key: value for key, value in plan.items() if key not in ("sees", "against")}
+    text = json.dumps([kept, planned, num_rows], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def merged(way: Mapping[str, Any], of_set: Mapping[str, Any]) -> dict[str, Any]:
     """A way with what a set changes in it; sections are joined key by key."""
     joined = {**way, **of_set}
@@ -106,8 +127,8 @@ def merged(way: Mapping[str, Any], of_set: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_one(keys: dict[str, Any], plan: dict[str, Any]) -> Figures:
     """One way on one seed's shots."""
-    by, section = plan.pop("by", "training"), plan.pop("section", {})
-    return RUNNERS[by]({**keys, **plan}, section)
+    own = {key: value for key, value in plan.items() if key not in ("by", "section", "sees", "against")}
+    return RUNNERS[plan.get("by", "training")]({**keys, **own}, plan.get("section", {}))
 
 
 def by_training(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
@@ -120,7 +141,8 @@ def by_pet(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
     section = dict(section)
     section["unlabelled"] = unlabelled(keys, section.pop("num_unlabelled"))
     task = run_pet(Recipe.of(keys), section_of(section, "pet", PetSettings, where="spec"))
-    return {**figures_of(task.facts), "pet": task.facts["pet"]}
+    pet = task.facts["pet"]
+    return {**figures_of(task.facts), "mean_of_patterns": pet["mean_of_patterns"], "pet": pet}
 
 
 def unlabelled(keys: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
@@ -142,12 +164,19 @@ def by_reading_on(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
 
 
 def by_refinement(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
-    """A long list of words for each label, refined on unlabelled texts (KPT), then the usual training, weights included."""
+    """A long list of words for each label, refined on unlabelled texts (KPT).
+
+    With `method: hard` the words speak with the weights that refinement gave them, any of them (`aggregate: logsumexp`); else
+    they start with equal weights, which learn with the prompt.
+    """
     section = dict(section)
     section["unlabelled"] = unlabelled(keys, section.pop("num_unlabelled"))
     found = refine_words(Recipe.of(keys), section_of(section, "refine", RefineSettings, where="spec"))
-    task = ptune.fit(**{**keys, "labels": found.labels, "head": "weights"})
-    return {**figures_of(task.facts), "words": found.labels}
+    if keys.get("method") == "hard":
+        spoken = {"labels": found.labels, "aggregate": "logsumexp"}
+    else:
+        spoken = {"labels": {name: list(words) for name, words in found.labels.items()}, "head": "weights"}
+    return {**figures_of(ptune.fit(**{**keys, **spoken}).facts), "words": found.labels}
 
 
 def by_chain_of_thought(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
@@ -165,11 +194,11 @@ def by_demonstrations(keys: dict[str, Any], section: Mapping[str, Any]) -> Figur
 
 
 def by_label_search(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
-    """Label words found by the model, then the usual training with them."""
-    recipe = Recipe.of({**keys, "labels": list(keys["labels"])})
-    found = search_labels(recipe, section_of(section, "search", SearchSettings, where="spec"))
-    words = found.to_dict()["labels"]
-    return {**figures_of(ptune.fit(**{**keys, "labels": words}).facts), "words": words}
+    """Label words found by the model, then the usual training with them; no given word is looked at."""
+    recipe = Recipe.of({**keys, "labels": {name: [name] for name in keys["labels"]}})
+    found = search_labels(recipe, section_of(section, "search", SearchSettings, where="spec")).to_dict()
+    own = {key: found[key] for key in ("labels", "length") if key in found}
+    return {**figures_of(ptune.fit(**{**keys, **own}).facts), "words": found["labels"]}
 
 
 def by_template_search(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
@@ -180,11 +209,11 @@ def by_template_search(keys: dict[str, Any], section: Mapping[str, Any]) -> Figu
 
 
 def by_transfer(keys: dict[str, Any], section: Mapping[str, Any]) -> Figures:
-    """The nearest of several source tasks' prompts as the start (SPoT)."""
+    """The nearest of several source tasks' prompts as the start (SPoT); sources draw their start with a seed of their own."""
     tried = ptune.fit(**keys, steps=section["steps_to_compare"])
     with tempfile.TemporaryDirectory() as place:
         for name, source in section["sources"].items():
-            common = {key: keys[key] for key in ("backbone", "template", "seed")}
+            common = {"backbone": keys["backbone"], "template": keys["template"], "seed": keys["seed"] + 1000}
             ptune.fit(**{**common, "card_examples": 0, **source}).save(Path(place) / name)
         nearest = nearest_tasks(tried, [Path(place) / name for name in section["sources"]])
         task = ptune.fit(**{**keys, "method": {"name": "p-tuning", "init_bundle": str(nearest[0].path)}})
@@ -221,28 +250,53 @@ RUNNERS: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], Figures]] = {
 }
 
 
-def summary(runs: list[Figures]) -> dict[str, Any]:
-    """Mean and deviation of each way on each set."""
-    out: dict[str, Any] = {}
+def summary(runs: list[Figures], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation of each way on each set, and its paired difference from the way that it stands against."""
+    out: dict[str, dict[str, list[Figures]]] = {}
     for run in runs:
         out.setdefault(run["set"], {}).setdefault(run["way"], []).append(run)
     return {
-        name: {
-            way: {
-                "accuracy": round(statistics.mean(run["accuracy"] for run in mine), 4),
-                "deviation": round(statistics.stdev(run["accuracy"] for run in mine), 4) if len(mine) > 1 else None,
-                "seeds": [run["seed"] for run in mine],
-                "seconds": round(statistics.median(run["seconds"] for run in mine), 1),
-            }
-            for way, mine in ways.items()
-        }
-        for name, ways in out.items()
+        name: {way: of_way(mine, scores_against(spec, way, ways)) for way, mine in ways.items()} for name, ways in out.items()
     }
+
+
+def scores_against(spec: Mapping[str, Any], way: str, ways: Mapping[str, list[Figures]]) -> dict[int, float]:
+    """By seed, the accuracy that a way stands against: another way's, or the mean of its own patterns; none for itself."""
+    other = (spec["ways"].get(way) or {}).get("against", spec.get("against", "plain"))
+    if other == ITS_PATTERNS:
+        return {run["seed"]: run["mean_of_patterns"] for run in ways[way] if "failed" not in run}
+    if other == way:
+        return {}
+    return {run["seed"]: run["accuracy"] for run in ways.get(other, []) if "failed" not in run}
+
+
+def of_way(mine: list[Figures], theirs: Mapping[int, float]) -> Figures:
+    """A way's figures; of one that failed, its reason."""
+    scores = {run["seed"]: run["accuracy"] for run in mine if "failed" not in run}
+    figures: Figures = {"seconds": round(statistics.median(run["seconds"] for run in mine), 1), "seeds": list(scores)}
+    figures |= next(({"failed": run["failed"]} for run in mine if "failed" in run), {})
+    if scores:
+        figures["accuracy"] = round(statistics.mean(scores.values()), 4)
+        figures["deviation"] = round(statistics.stdev(scores.values()), 4) if len(scores) > 1 else None
+    gains = [scores[seed] - theirs[seed] for seed in scores if seed in theirs]
+    if gains:
+        figures["difference"] = difference(gains)
+    return figures
+
+
+def difference(gains: list[float]) -> Figures:
+    """Mean of paired differences with its 95 % interval; no interval of a single seed."""
+    mean = statistics.mean(gains)
+    if len(gains) == 1:
+        return {"mean": round(mean, 4), "low": None, "high": None}
+    slack = float(student_t.ppf(0.975, len(gains) - 1)) * statistics.stdev(gains) / len(gains) ** 0.5
+    return {"mean": round(mean, 4), "low": round(mean - slack, 4), "high": round(mean + slack, 4)}
 
 
 def write(path: Path, spec: Mapping[str, Any], runs: list[Figures]) -> None:
     """The whole JSON, replaced at once."""
-    content = {"command": " ".join(["python", *sys.argv]), **facts(), "spec": spec, "summary": summary(runs), "runs": runs}
+    command = " ".join(["python", *sys.argv])
+    content = {"command": command, **facts(), "spec": spec, "summary": summary(runs, spec), "runs": runs}
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".part")
     fresh.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The table of docs/strategies.md from bench/results/strategies.json.
+"""The page docs/strategy-figures.md from the JSON files of bench/results/strategies.
 
-python bench/table_strategies.py            # writes it into the page
+python bench/table_strategies.py            # writes the page
 python bench/table_strategies.py --check    # fails if the page does not follow the JSON
 """
 
@@ -10,11 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["strategy_lines", "with_table"]
+__all__ = ["page_of", "table_of"]
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT, PAGE = ROOT / "bench" / "results" / "strategies.json", ROOT / "docs" / "strategies.md"
-BEGIN, END = "<!-- strategies: written by bench/table_strategies.py -->", "<!-- end of strategies -->"
+RESULTS, PAGE = ROOT / "bench" / "results" / "strategies", ROOT / "docs" / "strategy-figures.md"
+HEAD = """# Figures of the strategies
+
+Every figure is read from a JSON file in `bench/results/strategies` by `python bench/table_strategies.py`; the ways are
+explained in [strategies.md](strategies.md), the specs are in `bench/specs`. A cell gives the mean accuracy over the seeds, its
+deviation, and in brackets the mean paired difference, in points, from the way that it stands against, with its 95 % interval
+over seeds. Few seeds make wide intervals: one that holds zero says that the runs do not tell the two apart, not that they are
+equal.
+"""
 
 
 def main() -> None:
@@ -22,42 +29,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    before = PAGE.read_text(encoding="utf-8")
-    after = with_table(before, strategy_lines(json.loads(RESULT.read_text(encoding="utf-8"))))
+    after = page_of([json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))])
     if not options.check:
         PAGE.write_text(after, encoding="utf-8")
-    elif after != before:
-        sys.exit("docs/strategies.md does not follow the JSON: run python bench/table_strategies.py")
+    elif not PAGE.exists() or after != PAGE.read_text(encoding="utf-8"):
+        sys.exit("docs/strategy-figures.md does not follow the JSON: run python bench/table_strategies.py")
 
 
-def with_table(page: str, lines: list[str]) -> str:
-    """The page with these lines between its two marks."""
-    start, stop = page.index(BEGIN) + len(BEGIN), page.index(END)
-    return page[:start] + "\n" + "\n".join(lines) + "\n" + page[stop:]
+def page_of(results: list[dict[str, Any]]) -> str:
+    """The page: a section for each result."""
+    sections = []
+    for one in results:
+        spec = one["spec"]
+        commits = ", ".join(sorted({f"`{run['commit'][:7]}`" for run in one["runs"]}))
+        sections += [f"\n## {spec['title']}\n", spec["about"].strip(), "", *table_of(one)]
+        sections += ["", f"By `{one['command']}` at {commits}, {one['machine']['cpu']}."]
+    return HEAD + "\n".join(sections) + "\n"
 
 
-def strategy_lines(content: dict[str, Any]) -> list[str]:
-    """A row for each way, with its mean accuracy on each set, how far that is from the plain prompt's, and its time."""
+def table_of(content: dict[str, Any]) -> list[str]:
+    """A row for each way that was run, with its figures on each set and its time."""
     summary, spec = content["summary"], content["spec"]
     sets = list(summary)
-    head = ["way", *(f"{name}, {spec['sets'][name]['backbone']}" for name in sets), "seconds a run"]
-    lines = ["", "| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
-    for way in spec["ways"]:
-        cells = [_cell(summary[name], way) for name in sets]
-        if all(cell == "-" for cell in cells):
-            continue
+    head = ["way", "learns from", "against", *(f"{name}, {spec['sets'][name]['backbone']}" for name in sets), "seconds a run"]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for way, plan in spec["ways"].items():
         seconds = [summary[name][way]["seconds"] for name in sets if way in summary[name]]
-        lines.append("| " + " | ".join([way, *cells, f"{sum(seconds) / len(seconds):.0f}"]) + " |")
-    return [*lines, "", f"By `{content['command']}` at `{content['commit'][:7]}`.", ""]
+        if not seconds:
+            continue
+        plan = plan or {}
+        sees = "the shots" + (f", {plan['sees']}" if "sees" in plan else "")
+        against = plan.get("against", spec.get("against", "plain"))
+        row = [way, sees, "" if against == way else against, *(_cell(summary[name].get(way)) for name in sets)]
+        lines.append("| " + " | ".join([*row, f"{sum(seconds) / len(seconds):.0f}"]) + " |")
+    return lines
 
 
-def _cell(ways: dict[str, Any], way: str) -> str:
-    if way not in ways:
+def _cell(one: dict[str, Any] | None) -> str:
+    if one is None:
         return "-"
-    one, plain = ways[way], ways.get("plain")
+    if "accuracy" not in one:
+        return f"failed: {one['failed']}"
     spread = "" if one["deviation"] is None else f" ± {one['deviation']:.3f}"
-    gain = "" if plain is None or way == "plain" else f" ({100 * (one['accuracy'] - plain['accuracy']):+.1f})"
-    return f"{one['accuracy']:.3f}{spread}{gain}"
+    gain = one.get("difference")
+    if gain is None:
+        return f"{one['accuracy']:.3f}{spread}"
+    between = "" if gain["low"] is None else f"; {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}"
+    return f"{one['accuracy']:.3f}{spread} ({100 * gain['mean']:+.1f}{between})"
 
 
 if __name__ == "__main__":

@@ -98,18 +98,23 @@ def peak_memory(call: Callable[[], object]) -> float:
     sampled and nothing short is missed. Elsewhere a thread samples RSS every millisecond. No child is forked: OpenMP's threads
     do not survive that. Free heap memory is given back first, so that what earlier calls left behind is not reused unseen; for
     figures that are to be published, still measure each side in a fresh process (weights loaded, one warm-up call made). Memory
-    of the weights is not in the figure: `rss_mb()` before the call plus this is the whole.
+    of the weights is not in the figure: `trimmed_rss_mb()` before the call plus this is the whole.
     """
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    before = rss_mb()
+    before = trimmed_rss_mb()
     try:
         _CLEAR_REFS.write_text("5", encoding="ascii")
     except OSError:
         return max(0.0, _sampled_peak_mb(call) - before)
     call()
     return max(0.0, _high_water_mb() - before)
+
+
+def trimmed_rss_mb() -> float:
+    """Memory of this process once free heap memory was given back, MB."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return rss_mb()
 
 
 def _high_water_mb() -> float:
