@@ -3,7 +3,7 @@
     python bench/fewclue.py bench/specs/fewclue.yaml --data ../shared/data --out bench/results/fewclue.json
 
 A task of the spec holds a recipe's keys and `ways`, each of which changes some of them. Every way is trained on `train_k` of
-each split k, with `dev_k` to stop on, and judged on `dev_k`. The way with the highest mean over the dev files is the task's way;
+each split k, with `dev_k` to stop on, and judged on `dev_k`. The way with the highest mean over the dev files is the task's;
 it alone is judged on the test file, once for each split. Trained tasks lie in `--work` between calls; runs in the JSON are not
 done again while their plan is the same.
 """

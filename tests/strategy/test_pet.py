@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,13 @@ def test_patterns_learn_each_label_by_itself_and_the_student_distributions() -> 
 def test_faults_are_found_before_training(section: dict[str, Any], fault: str) -> None:
     with pytest.raises(PtuneError, match=fault):
         run_pet(recipe(), PetSettings(**{"unlabelled": MORE, **section}))
+
+
+def test_a_recipe_that_says_how_its_model_is_loaded_has_patterns_too(tiny_folder: Callable[[str], str]) -> None:
+    named = {"train": ROWS, "labels": {"good": ["good"], "bad": ["bad"]}, "template": "{text}{soft:3} It was{mask}", "steps": 1}
+    loaded = Recipe.of({**named, "backbone": tiny_folder("gpt2"), "dtype": "bf16", "device": "cpu"})
+    task = run_pet(loaded, PetSettings(patterns=PATTERNS, unlabelled=MORE[:4]))
+    assert task.model.backbone.dtype == torch.bfloat16 and len(task.facts["pet"]["members"]) == 2
 
 
 def test_a_section_is_read_with_its_recipe(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from ptune.train import Listener, RunFolder
 __all__ = ["Pet", "PetSettings", "run_pet"]
 
 Say = Callable[[str], None]
-_OF_SPLITS = ("test", "validation", "shots", "hold_out", "patience", "temperature", "augment")
-"""Recipe keys that stay with the whole run: its models are given their rows."""
+_OF_RUN = ("test", "validation", "shots", "hold_out", "patience", "temperature", "augment", "dtype", "device", "text_start")
+"""Recipe keys that stay with the whole run: its models are given their rows and the loaded backbone."""
 
 
 class PetSettings(BaseModel):
@@ -180,7 +180,7 @@ class Pet:
 
     def _member(self, pattern: int, seed: int, rows: tuple[Example, ...], backbone: Backbone) -> Member:
         """Trains one pattern's model, and keeps what it says."""
-        keys = {"train": rows, "seed": seed, **dict.fromkeys(_OF_SPLITS)}
+        keys = {"train": rows, "seed": seed, **dict.fromkeys(_OF_RUN)}
         chosen = _changed(self.patterns[pattern], {**keys, "backbone": backbone}, where=f"pet.patterns[{pattern}]")
         before = self._accuracy_before(chosen, backbone)
         task = run(chosen, listeners=self.listeners, beside=self._reads_along if self.settings.language_loss else None)
