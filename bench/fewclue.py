@@ -1,6 +1,6 @@
 """FewCLUE with a frozen model, its official splits, everything chosen on the dev files: spec in, JSON out.
 
-    python bench/fewclue.py bench/specs/fewclue.yaml --data ../shared/data --out bench/results/fewclue.json
+    python bench/fewclue.py bench/specs/fewclue.yaml --data ../shared/data --out bench/results/fewclue/fewclue.json
 
 A task of the spec holds a recipe's keys and `ways`, each of which changes some of them. Every way is trained on `train_k` of
 each split k, with `dev_k` to stop on, and judged on `dev_k`. The way with the highest mean over the dev files is the task's;

@@ -1,6 +1,6 @@
 """Does learning from few labels ever do harm? Variants of a recipe over data sets, seeds, numbers of rows: spec in, JSON out.
 
-    python bench/no_harm.py bench/specs/no_harm.yaml --data ../shared/data --out bench/results/no_harm.json
+    python bench/no_harm.py bench/specs/no_harm.yaml --data ../shared/data --out bench/results/no_harm/no_harm.json
 
 Each run is judged on the first `rows` of a split, shuffled once by a fixed seed, beside the hard template with its prior taken
 out by the same training rows. `--split validation` is for choosing between variants; the committed figures are of `test`. The
