@@ -1,4 +1,4 @@
-"""Figures of the benchmarks of strategies and FewCLUE: paired differences, what a way stands against, the way chosen on dev files."""
+"""Figures of the benchmarks of strategies and FewCLUE: paired differences, and the way that is chosen on dev files."""
 
 from typing import Any
 
