@@ -13,8 +13,8 @@ METHODS = ("--method", "majority", "--method", "tfidf-svm", "--method", "p-tunin
 @pytest.fixture
 def table(desk: Path) -> Path:
     """A desk with rows enough for two shots, as many validation rows, and a test set."""
-    good = tuple(f"The film number {at} was great" for at in range(8))
-    bad = tuple(f"The plot number {at} was bad" for at in range(8))
+    good = tuple(f"The film number {at} was great" for at in range(11))
+    bad = tuple(f"The plot number {at} was bad" for at in range(11))
     write_rows(desk / "data" / "train.jsonl", [*rows_of(good[:5], "positive"), *rows_of(bad[:5], "negative")])
     write_rows(desk / "data" / "test.jsonl", [*rows_of(good[5:], "positive"), *rows_of(bad[5:], "negative")])
     return desk
@@ -105,3 +105,12 @@ def test_stress(table: Path, ptune: Run) -> None:
     assert ptune("stress", "run/bundle", "data", "--json", "--rows", "2").json["accuracy"]["num_rows"] == 2
     wrong = ptune("stress", "run/bundle", "data", "--other", "data")
     assert wrong.code == 2 and "'data' is not NAME=DATA" in wrong.err
+
+
+def test_what_is_recommended_is_compared_with_what_was(table: Path, ptune: Run) -> None:
+    words = ("--shots", "2", "--seeds", "1", "--quiet", "--method", "majority")
+    assert ptune("compare", "recipe.yaml", *words, "--method", "tfidf-svm").code == 0
+    bar = ("--out", "now", "--fail-if-worse-than", "runs/compare-recipe")
+    ran = ptune("compare", "recipe.yaml", *words, *bar)
+    assert ran.code == 3 and "not passed: majority: accuracy 0.500 after 1.000 of TF-IDF + linear SVM" in ran.err
+    assert ptune("compare", "recipe.yaml", *words, *bar, "--of", "majority").code == 0

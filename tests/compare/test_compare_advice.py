@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ptune.compare import behind, below_bar, guarded_row, read_earlier, read_results, write_report
 from ptune.compare.first_advice import DataFacts, advise, data_facts, fitting_model
 from ptune.compare.recommendation import Recommendation, recommend, rules
-from ptune.compare.results import Row
+from ptune.compare.results import Row, read_summary
 from ptune.compare.statistics import Difference
 from ptune.data import Example
 from ptune.errors import DataError, RecipeError
@@ -24,7 +25,7 @@ def keys(advice: Recommendation) -> list[str]:
 
 
 def best(method: str = "big", accuracy: float = 0.9, **changes: Any) -> Row:
-    return make_row(method, accuracy, from_best=None, **changes)
+    return make_row(method, accuracy, is_best=True, from_best=None, **changes)
 
 
 def test_the_best_is_recommended_where_nothing_is_its_equal() -> None:
@@ -89,6 +90,28 @@ def test_a_best_that_has_not_learned_is_passed_over_for_one_that_has() -> None:
     near = make_row("near", 0.9, from_best=MAY_BE_CHANCE, backbone="")
     closer = recommend(make_summary(unsure, *rows, near)).row
     assert closer is not None and closer.method == "near"
+
+
+def test_a_row_that_shares_no_seed_with_the_best_is_not_the_best() -> None:
+    """Neither has a difference to the best."""
+    lucky = make_row("lucky", 0.95, num_seeds=1, seeds=(4,), from_best=None)
+    advice = recommend(make_summary(lucky, steady := best("steady")))
+    assert advice.best is advice.row is steady
+
+
+def test_a_best_that_has_not_learned_may_share_no_seed_with_the_recommended_one() -> None:
+    unsure = best("unsure", 0.92, from_majority=NOTHING_LEARNED)
+    advice = recommend(make_summary(unsure, make_row("steady", 0.8, seeds=(4, 5, 6), from_best=None)))
+    assert advice.row is not None and advice.row.method == "steady" and advice.best is unsure
+    assert "is 12 points higher, but it varies too much" in advice.findings[1].english
+
+
+def test_results_without_the_mark_of_the_best_can_be_read() -> None:
+    summary = make_summary(best(), make_row("small", 0.8), Row("x", "x", "prompting", "m", 16, reason="broken"))
+    values = json.loads(json.dumps(summary.to_dict()))
+    for row in values["rows"]:
+        del row["is_best"]
+    assert read_summary(values) == summary
 
 
 @pytest.mark.parametrize(
@@ -159,6 +182,26 @@ def test_falling_behind_a_comparison_is_paired(tmp_path: Path) -> None:
     assert said.startswith("a: accuracy 0.800 after 0.900, worse by 0.100 (")
 
 
+def test_what_is_recommended_must_not_fall_behind_what_was() -> None:
+    """The method of before fell from 0.9 to 0.6; another one, that is as good as ever, is recommended in its place."""
+    earlier = make_summary(best("a", 0.9), make_row("b", 0.85))
+    now = make_summary(make_row("a", 0.6), row := best("b", 0.85))
+    assert guarded_row(now, recommend(now), None) is row and behind(row, now, earlier) == ""
+    said = behind(row, now, earlier, is_named=False)
+    assert said.startswith("b: accuracy 0.850 after 0.900 of a on small-model, worse by 0.050 (")
+    assert behind(best("b", 0.9), now, earlier, is_named=False) == ""
+    other = make_summary(data={**now.data, "test_fingerprint": "c" * 64})
+    assert behind(best("b", 0.6), other, earlier, is_named=False).startswith(
+        "b: accuracy 0.600 after 0.900 of a on small-model"
+    )
+
+
+@pytest.mark.parametrize("earlier", [best("a", shots=4), Row("x", "x", "prompting", "m", 16, reason="broken")])
+def test_what_was_not_recommended_is_nothing_to_compare_with(earlier: Row) -> None:
+    with pytest.raises(DataError, match="it recommends nothing with 16 shots"):
+        behind(best("a"), make_summary(), make_summary(earlier), is_named=False)
+
+
 def test_other_test_rows_are_compared_by_intervals() -> None:
     earlier = make_summary(best("a", 0.9))
     other = {**earlier.data, "test_fingerprint": "c" * 64}
@@ -223,9 +266,11 @@ def test_rules_of_thumb(changes: dict[str, Any], words: str) -> None:
     assert found[-1] == "None of this was measured on your data. To know: ptune compare my data.csv --budget 10m"
 
 
-def test_facts_are_counted() -> None:
+def test_facts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 10**9))
     rows = [Example({"text": "abc"}, "x"), Example({"text": "abcde"}, "x"), Example({"text": "a"}, "y")]
     found = data_facts(rows, ["text"], language="en", has_test=False)
     assert (found.rows, found.labels, found.fewest, found.most, found.characters) == (3, 2, 1, 2, 3)
+    assert found.free_mb == 2000  # as the catalogue counts, 10^6 bytes each
     small = fitting_model("en", 2000)
     assert small is not None and small.name == "smollm2-135m-q4" and fitting_model("en", 500) is None

@@ -14,7 +14,8 @@ from sklearn.naive_bayes import MultinomialNB
 from ptune.backbone import Backbone
 from ptune.compare import baselines
 from ptune.compare.baselines.linear_probe import embeddings
-from ptune.compare.baselines.plain import plain_classifier, plain_language_model, text_ids
+from ptune.compare.baselines.plain import plain_classifier, plain_language_model, text_ids, text_length
+from ptune.compare.baselines.setfit import _sentence_encoder
 from ptune.compare.baselines.word_vectors import BiLSTM, TextCNN, units
 from ptune.compare.baselines.wording import wording_of
 from ptune.compare.contender import MAX_TRIALS, Registry, Setup, look_of, rates
@@ -195,6 +196,23 @@ def test_words_that_begin_alike_make_rivals_classify(examples: Rows, setup_on: S
         wording_of(alike)
     fitted = Registry.get("lora").fit(alike, examples, examples, seed=0, settings={"rate_factor": 1.0})
     assert fitted.facts["readout"] == "classifier"
+
+
+def test_one_limit_for_all_that_read_texts_alone(setup_on: SetupOn) -> None:
+    """The recipe's, else 256 or the model's positions (64)."""
+    setup = setup_on("bert")
+    asked = replace(setup, recipe={**setup.recipe, "max_length": 12})
+    long = (example("good " * 300, "yes"),)
+    assert (text_length(setup), text_length(asked)) == (64, 12)
+    assert [len(text_ids(one, long)[0]) for one in (setup, asked)] == [64, 12]
+
+
+@pytest.mark.slow
+def test_setfit_reads_as_many_tokens_as_the_recipe_says(setup_on: SetupOn) -> None:
+    pytest.importorskip("setfit")
+    setup = setup_on("bert")
+    asked = replace(setup, recipe={**setup.recipe, "max_length": 12})
+    assert [_sentence_encoder(one).max_seq_length for one in (setup, asked)] == [64, 12]
 
 
 @pytest.mark.slow

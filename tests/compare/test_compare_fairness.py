@@ -1,6 +1,7 @@
 """Equal chances and honest prices: the same texts and trials for all, each cell as if it stood alone, right reasons."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +14,21 @@ import pytest
 from torch import nn
 
 from ptune.backbone import context_bytes
+from ptune.compare.baselines.optional import package_version
 from ptune.compare.cells import CellRunner, _answers, _learned
 from ptune.compare.contender import Contender, Fitted, KeptTexts, Paradigm, Probabilities, Registry, Setup
+from ptune.compare.memory import MemoryPeak
 from ptune.compare.own_methods import OwnMethod, own_method
 from ptune.compare.run import run_comparison
 from ptune.compare.samples import Pools, SeedRows
 from ptune.compare.spec import read_spec
 from ptune.compare.store import Store, files_of
 from ptune.compare.summary import summarise
+from ptune.compare.wording import cost_class, file_size
 from ptune.data import Example
 from ptune.errors import PromptError
 from ptune.template import resolve
-from summaries import figures, make_rows, spec_of
+from summaries import figures, make_row, make_rows, spec_of
 from tiny import example, tiny_backbone
 
 SetupOn = Callable[..., Setup]
@@ -244,6 +248,48 @@ def test_memory_counts_the_model_once(
     assert copying == {"fine-tuning", "head-fine-tuning", "setfit", "template-fine-tuning", *rivals}
 
 
+def test_packages_are_imported_before_anything_is_measured(
+    setup_on: SetupOn, examples: tuple[Example, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their import is no part of the first method's time and memory."""
+    (tmp_path / "rarely_used.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    was_there: list[bool] = []
+
+    class Watching(Peak):
+        def __enter__(self) -> Peak:
+            was_there.append("rarely_used" in sys.modules)
+            return self
+
+    monkeypatch.setattr("ptune.compare.cells.MemoryPeak", Watching)
+    monkeypatch.setattr(Learner, "packages", (("rarely-used", "rarely_used"),))
+    _learned(Learner(copies=False), setup_on(), SeedRows(examples, examples), 1, {}, tmp_path / "bundle")
+    assert was_there == [True]
+    sys.modules.pop("rarely_used")
+    needed = {name: {package for package, _ in contender.packages} for name, contender in Registry.contenders.items()}
+    wanted = {
+        "lora": "peft",
+        "setfit": "setfit",
+        "bilstm": "gensim",
+        "tfidf-svm": "scikit-learn",
+        "linear-probe": "scikit-learn",
+    }
+    assert all(package in needed[name] for name, package in wanted.items()) and needed["majority"] == set()
+    assert all("torch" in needed[name] for name, one in Registry.contenders.items() if one.needs == "backbone")
+
+
+def test_a_megabyte_is_a_million_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter([10**9, *[10**9 + 3 * 10**6 - 1] * 9])
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=next(sizes)))
+    monkeypatch.setattr("ptune.compare.memory.psutil.Process", lambda: process)
+    monkeypatch.setattr("ptune.compare.memory._SECONDS", 60)
+    with MemoryPeak(thorough=False) as peak:
+        pass
+    assert peak.mb == 2
+    row = make_row("a", 0.9, num_bytes=10**6)
+    assert file_size(row.num_bytes) == "1.0 MB" and cost_class(row) == 3 and cost_class(replace(row, num_bytes=10**6 - 1)) == 2
+
+
 def test_computing_time_is_that_of_all_trials(words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Registry.get("tfidf-svm").fit
 
@@ -331,6 +377,28 @@ def test_files_that_a_recipe_names_are_part_of_a_key(setup_on: SetupOn, tmp_path
         starts.append(files_of(start))
         assert OwnMethod("mine", "mine", start).identity["files"] == starts[-1] != []
     assert keys[0] == keys[2] != keys[1] and starts[0] == starts[2] != starts[1]
+
+
+def test_another_version_of_a_package_computes_anew(setup_on: SetupOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that a method uses."""
+    names = {"tfidf-svm": None, "bilstm": None, "majority": None, "lora": "gpt2", "p-tuning": "gpt2", "setfit": "bert"}
+    setups = {name: setup_on(kind) for name, kind in names.items()}
+
+    def keys() -> dict[str, str]:
+        return {name: key(tmp_path, name, setup) for name, setup in setups.items()}
+
+    before = keys()
+    uses = {"scikit-learn": {"tfidf-svm", "setfit"}, "gensim": {"bilstm"}, "peft": {"lora"}, "setfit": {"setfit"}}
+    uses["torch"] = {"bilstm", "lora", "p-tuning", "setfit"}
+    for package, users in uses.items():
+        with monkeypatch.context() as patched:
+            other = f"{package} 99.0"
+            real = package_version
+            patched.setattr(
+                "ptune.compare.cells.package_version",
+                lambda name, package=package, other=other, real=real: other if name == package else real(name),
+            )
+            assert {name for name, one in keys().items() if one != before[name]} == users
 
 
 def test_another_version_computes_anew(setup_on: SetupOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,13 @@ def many() -> Summary:
     rows: list[Row] = []
     for shots in (4, 16):
         rows += [
-            make_row(f"m{at}", 0.9 - at / 100, shots=shots, from_best=None if at == 0 else make_row("", 0.5).from_best)
+            make_row(
+                f"m{at}",
+                0.9 - at / 100,
+                shots=shots,
+                is_best=at == 0,
+                from_best=None if at == 0 else make_row("", 0.5).from_best,
+            )
             for at in range(40)
         ]
         rows.append(Row("broken", "broken <one>", "fine-tuning", "small-model", shots, reason='it "failed" & stopped'))

@@ -13,6 +13,9 @@ import pytest
 from ptune.compare.cells import Cell
 from ptune.compare.contender import Contender, Fitted, Registry, Setup
 from ptune.compare.jobs import run_jobs
+from ptune.compare.recommendation import recommend
+from ptune.compare.report.markdown import markdown
+from ptune.compare.report.table import table
 from ptune.compare.results import read_summary
 from ptune.compare.run import run_comparison
 from ptune.compare.spec import Spec, make_spec, read_spec
@@ -272,6 +275,7 @@ def test_rows_by_hand(words: dict[str, Any], tmp_path: Path) -> None:
         assert sum(one.num_rows for one in row.bins) == 40 and dict(row.others)["other"].num_rows == 8
         assert row.num_trials == (1 if row.method in ("majority", "zero-shot") else 2)
     best = summary.of_shots(6)[0]
+    assert [row for row in summary.rows if row.is_best] == [best]
     assert best.from_best is None and all(row.from_best is not None for row in summary.rows if row is not best)
     assert all(text.label in ("yes", "no") and len(set(dict(text.answers).values())) == 2 for text in summary.texts)
 
@@ -307,6 +311,17 @@ def test_differences_are_paired_over_common_seeds(words: dict[str, Any], tmp_pat
         for name in ("majority", "tfidf-logistic")
     }
     assert logistic.from_best == compare(right["tfidf-logistic"], right["majority"])
+
+
+def test_rows_that_share_no_seed_are_not_both_the_best(words: dict[str, Any], tmp_path: Path) -> None:
+    outcome = run_comparison(spec_of(words, methods=["majority", "tfidf-logistic"], seeds=[1, 2, 3]), tmp_path)
+    had = {"majority": (1, 2), "tfidf-logistic": (3,)}
+    summary = summarise(replace(outcome, cells=tuple(cell for cell in outcome.cells if cell.seed in had[cell.method])))
+    assert [(row.is_best, row.from_best) for row in summary.rows] == [(True, None), (False, None)]
+    assert (
+        table(summary, {}).count('class="verdict best"') == 1
+        and markdown(summary, recommend(summary), "en").count("| best |") == 1
+    )
 
 
 def _classes(words: dict[str, Any]) -> Any:

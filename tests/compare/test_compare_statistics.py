@@ -4,6 +4,8 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ptune.compare.statistics import compare, estimate
@@ -50,6 +52,35 @@ def test_differences_cover_the_truth_too(num_seeds: int, num_rows: int, seed_spr
         found = compare(one, other)
         covered += found.low <= truth <= found.high
     assert 0.93 <= covered / NUM_WORLDS <= 0.99
+
+
+ACCURATE = [(1, 300, 0.0, 0.3), (3, 100, 0.1, 0.3), (3, 300, 0.2, 0.3), (5, 100, 0.2, 0.5)]
+
+
+@pytest.mark.parametrize(("num_seeds", "num_rows", "seed_spread", "shift"), ACCURATE)
+def test_accurate_methods_are_covered_too(num_seeds: int, num_rows: int, seed_spread: float, shift: float) -> None:
+    """An accuracy of 0.97: few rows are wrong, and few tell the methods apart."""
+    rng = np.random.default_rng(7)
+    easy, truth, covered = 2.0, share(seed_spread, 2.0), np.zeros(2)
+    for _ in range(NUM_WORLDS):
+        rows = rng.normal(MEAN + easy, ROW_SPREAD, num_rows)
+        one, other = (simulated(rng, rows + more, num_seeds, seed_spread) for more in (0.0, shift))
+        alone, paired = estimate(one), compare(one, other)
+        gap = truth - share(seed_spread, easy + shift)
+        covered += alone.low <= truth <= alone.high, paired.low <= gap <= paired.high
+    assert truth >= 0.97 and covered.min() / NUM_WORLDS >= 0.93
+
+
+@pytest.mark.parametrize(("num_rows", "gain", "loss"), [(300, 3.5, 0), (300, 5.6, 0), (300, 4, 1), (300, 8, 2), (100, 8, 1)])
+def test_few_rows_that_differ_are_covered(num_rows: int, gain: float, loss: float) -> None:
+    """Rows that one method alone answers, and rows that the other one does: so many of them on average."""
+    rng = np.random.default_rng(8)
+    covered = 0
+    for _ in range(NUM_WORLDS):
+        place = rng.random((1, num_rows)) * num_rows
+        found = compare((place < gain).astype(float), ((gain <= place) & (place < gain + loss)).astype(float))
+        covered += found.low <= (gain - loss) / num_rows <= found.high
+    assert covered / NUM_WORLDS >= 0.93
 
 
 def test_a_method_against_itself_is_no_difference() -> None:
@@ -113,6 +144,39 @@ def test_rows_that_changed_alike_leave_the_doubt_of_few_rows(num_rows: int, low:
     )
     assert found.mean == found.high == 1.0 and found.low == pytest.approx(low) and found.verdict == verdict
     assert found.p == 2.0 ** (1 - num_rows) and (turned.low, turned.high) == (-found.high, -found.low)
+
+
+def test_four_rows_against_none_by_hand() -> None:
+    """McNemar's exact p is 2 / 2^4; Clopper-Pearson of 4 of 4 begins at 0.025^(1/4), and that of 4 of 300 ends at 3.38 %."""
+    first, second = np.zeros((1, 300)), np.zeros((1, 300))
+    first[0, :4] = 1.0
+    found, turned = compare(first, second), compare(second, first)
+    assert found.p == turned.p == 0.125 and found.verdict == turned.verdict == "no difference"
+    assert found.low == pytest.approx(4 / 300 * (2 * 0.025**0.25 - 1)) and found.high == pytest.approx(0.0338, abs=5e-5)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    first[0, :6] = 1.0
+    assert compare(first, second).p == 2.0**-5 and compare(first, second).verdict == "better"
+
+
+def test_one_wrong_row_by_hand() -> None:
+    """Wilson's interval of 99 of 100, which resampling would begin at 0.97."""
+    right = np.ones((1, 100))
+    right[0, 0] = 0.0
+    found = estimate(right)
+    assert found.low == pytest.approx(0.9455, abs=5e-5) and found.high == 1.0
+    wrong = estimate(1 - right)
+    assert (wrong.low, wrong.high) == pytest.approx((1 - found.high, 1 - found.low))
+
+
+@given(st.integers(1, 4), st.integers(1, 80), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**16))
+@settings(deadline=None)
+def test_p_and_verdict_agree(num_seeds: int, num_rows: int, gain: float, loss: float, seed: int) -> None:
+    """With few rows that differ, with many, and with rows that changed alike."""
+    place = np.random.default_rng(seed).random((num_seeds, num_rows))
+    found = compare((place < gain).astype(float), (place > 1 - loss).astype(float))
+    assert (found.verdict == "no difference") == (found.p >= 0.05)
+    assert -1 <= found.low <= found.mean <= found.high <= 1
+    assert {"better": found.mean > 0, "worse": found.mean < 0}.get(found.verdict, True)
 
 
 def test_other_shapes_are_refused() -> None:

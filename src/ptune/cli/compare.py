@@ -189,7 +189,8 @@ def _show(summary: "Summary", advice: "Recommendation", report: Path, language: 
         assert row.accuracy is not None
         spread = "-" if row.accuracy.deviation is None else f"{row.accuracy.deviation:.3f}"
         span = f"{row.accuracy.low:.3f} to {row.accuracy.high:.3f}"
-        verdict = "best" if row.from_best is None else f"{row.from_best.mean:+.3f} {row.from_best.verdict}"
+        apart = "-" if row.from_best is None else f"{row.from_best.mean:+.3f} {row.from_best.verdict}"
+        verdict = "best" if row.is_best else apart
         price = f"{row.train_seconds:.1f}", f"{row.num_bytes / 1000:,.1f}"
         rows.append([row.title, row.backbone or "-", f"{row.mean:.3f}", spread, span, verdict, *price])
     print(f"{summary.shots[-1]} rows of each label, {len(summary.spec['seeds'])} seeds:\n{table(rows)}\n")
@@ -204,7 +205,8 @@ def _guard(summary: "Summary", advice: "Recommendation", of: str | None, bar: fl
     if bar is None and earlier is None:
         return
     row = guarded_row(summary, advice, of)
-    faults = ["" if bar is None else below_bar(row, bar), "" if earlier is None else behind(row, summary, earlier)]
+    fallen = "" if earlier is None else behind(row, summary, earlier, is_named=of is not None)
+    faults = ["" if bar is None else below_bar(row, bar), fallen]
     for fault in filter(None, faults):
         say(f"not passed: {fault}")
     if any(faults):

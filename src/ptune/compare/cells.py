@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ptune.compare.baselines.optional import MissingPackage
+from ptune.compare.baselines.optional import MissingPackage, need, package_version
 from ptune.compare.contender import Contender, Fitted, KeptTexts, Probabilities, Setup, look_of
 from ptune.compare.memory import MemoryPeak
 from ptune.compare.samples import Pools, SeedRows, digest
@@ -27,7 +27,7 @@ __all__ = ["Cell", "CellRunner"]
 
 _NUM_TIMED = 32
 _ENOUGH_TO_TIME = 10
-_FORMAT = 2
+_FORMAT = 3
 _WORTH_COLLECTING = 50
 _FAILURES = (
     PtuneError,
@@ -58,6 +58,7 @@ class Cell:
         num_unlabelled: texts without labels that it was given.
         reason: why there is nothing; empty where there is something.
         was_computed: whether anything was computed now, rather than kept from before.
+        was_learned: whether all of its fits were computed now.
     """
 
     method: str
@@ -73,10 +74,12 @@ class Cell:
     num_unlabelled: int = 0
     reason: str = ""
     was_computed: bool = False
+    was_learned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the probabilities."""
-        values = {name: value for name, value in asdict(self).items() if name not in ("probabilities", "was_computed")}
+        left_out = ("probabilities", "was_computed", "was_learned")
+        values = {name: value for name, value in asdict(self).items() if name not in left_out}
         return {**values, "fit": None if self.fit is None else asdict(self.fit)}
 
 
@@ -120,6 +123,7 @@ class CellRunner:
         except MissingPackage as error:
             return replace(cell, reason=str(error))
         cell = replace(cell, num_trials=contender.num_trials(trials), learn_seconds=tally.seconds)
+        cell = replace(cell, was_learned=tally.computed == len(trials))
         if best is None:
             return replace(cell, reason=failed, was_computed=tally.computed > 0)
         key, fit, fitted = best
@@ -137,12 +141,24 @@ class CellRunner:
             was_computed=tally.computed > 0,
         )
 
+    def is_kept(
+        self, contender: Contender, setup: Setup, rows: SeedRows, *, seed: int, trials: Sequence[dict[str, Any]]
+    ) -> bool:
+        """Whether a cell costs next to nothing: its fits are all there, and so are their answers, or a task that gives them."""
+        kept = {key: self._kept(key) for key in (self.key(contender, setup, rows, seed, settings) for settings in trials)}
+        fits = {key: fit for key, fit in kept.items() if fit is not None}
+        if len(fits) < len(kept):
+            return False
+        best = max((key for key in fits if not fits[key].failed), key=lambda key: _look(fits[key]), default=None)
+        return best is None or self.store.bundle(best).exists() or not self._missing(best)
+
     def key(self, contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: Mapping[str, Any]) -> str:
         """Under which a fit is kept: everything that decides it, and nothing else."""
         facts: dict[str, Any] = {
             "format": _FORMAT,
             "ptune": version("ptune"),
             "contender": contender.identity,
+            "packages": [package_version(name) for name in dict.fromkeys(name for name, _ in contender.packages)],
             "settings": settings,
             "labels": setup.labels,
             "language": setup.language,
@@ -180,7 +196,7 @@ class CellRunner:
             tally.seconds += one[1].train_seconds
             if one[1].failed:
                 failed = failed or one[1].failed
-            elif best is None or (one[1].accuracy, -one[1].loss) > (best[1].accuracy, -best[1].loss):
+            elif best is None or _look(one[1]) > _look(best[1]):
                 best = one
         return best, failed
 
@@ -195,13 +211,24 @@ class CellRunner:
     ) -> tuple[str, Fit, Fitted | None]:
         """A fit with its key, and what was learned where it was learned just now."""
         key = self.key(contender, setup, rows, seed, settings)
-        kept = self.store.fit(key)
-        if kept is not None and not (kept.failed and self.retry):
+        kept = self._kept(key)
+        if kept is not None:
             return key, kept, None
         tally.computed += 1
         fit, fitted = _learned(contender, setup, rows, seed, settings, self.store.bundle(key))
         self.store.put_fit(key, fit)
         return key, fit, fitted
+
+    def _kept(self, key: str) -> Fit | None:
+        """A fit that is not computed again."""
+        kept = self.store.fit(key)
+        return None if kept is not None and kept.failed and self.retry else kept
+
+    def _missing(self, key: str) -> dict[str, Example]:
+        """Test texts that were never asked."""
+        known = self.store.predictions(key)
+        wanted = {digest(row): row for test in self.pools.tests.values() for row in test}
+        return {text: row for text, row in wanted.items() if text not in known}
 
     def _predictions(
         self,
@@ -214,22 +241,23 @@ class CellRunner:
         fitted: Fitted | None,
         tally: "_Tally",
     ) -> tuple[dict[str, Probabilities], float | None]:
-        """Of all test sets; only texts that were never asked are asked."""
-        known = self.store.predictions(key)
-        wanted = {digest(row): row for test in self.pools.tests.values() for row in test}
-        missing = {text: row for text, row in wanted.items() if text not in known}
+        """Of all test sets; only texts that were never asked are asked. A task that was just loaded is slow at first: its time
+        counts only where there is no other.
+        """
+        missing = self._missing(key)
         if missing:
             tally.computed += 1
-            if fitted is None and self.store.bundle(key).exists():
+            is_cold = fitted is None and self.store.bundle(key).exists()
+            if is_cold:
                 fitted = contender.load(self.store.bundle(key), setup)
             if fitted is None:
                 fitted = contender.fit(setup, rows.train, rows.validation, seed=seed, settings=fit.settings)
             asked = [Example(row.fields, where=row.where) for row in missing.values()]
             found, seconds = _answers(fitted, setup.kept, asked)
             old = self.store.predict_seconds(key)
-            timed = seconds if len(missing) >= _ENOUGH_TO_TIME or old is None else old
+            timed = old if old is not None and (is_cold or len(missing) < _ENOUGH_TO_TIME) else seconds
             self.store.put_predictions(key, dict(zip(missing, found, strict=True)), timed)
-            known = self.store.predictions(key)
+        known = self.store.predictions(key)
         tests = {name: np.array([known[digest(row)] for row in test]) for name, test in self.pools.tests.items()}
         return tests, self.store.predict_seconds(key)
 
@@ -257,14 +285,21 @@ def _answers(fitted: Fitted, kept: KeptTexts, rows: Sequence[Example]) -> tuple[
     return found, 1000 * seconds / len(timed)
 
 
+def _look(fit: Fit) -> tuple[float, float]:
+    """What the choice among trials goes by."""
+    return fit.accuracy, -fit.loss
+
+
 def _learned(
     contender: Contender, setup: Setup, rows: SeedRows, seed: int, settings: dict[str, Any], bundle: Path
 ) -> tuple[Fit, Fitted | None]:
     """Learns, looks at validation, and keeps a small task, from which further texts are answered; or says why it failed."""
     backbone = setup.backbone
-    own = 0 if backbone is None else sum(one.numel() * one.element_size() for one in backbone.model.parameters()) >> 20
+    own = 0 if backbone is None else sum(one.numel() * one.element_size() for one in backbone.model.parameters()) // 10**6
     started = time.perf_counter()
     try:
+        for package, module in contender.packages:  # before the clock and the look at memory
+            need(module, package)
         with MemoryPeak(thorough=own > _WORTH_COLLECTING) as peak:
             started = time.perf_counter()
             fitted = contender.fit(setup, rows.train, rows.validation, seed=seed, settings=settings)

@@ -20,10 +20,29 @@ from ptune.data import Example, did_you_mean
 from ptune.errors import RecipeError
 from ptune.template import resolve
 
-__all__ = ["Contender", "Fitted", "KeptTexts", "Needs", "Paradigm", "Point", "Registry", "Setup", "look_of", "rates"]
+__all__ = [
+    "ON_TORCH",
+    "Contender",
+    "Fitted",
+    "KeptTexts",
+    "Needs",
+    "Packages",
+    "Paradigm",
+    "Point",
+    "Registry",
+    "Setup",
+    "look_of",
+    "rates",
+]
 
 Paradigm = Literal["no learning", "counting", "word vectors", "fine-tuning", "prompting"]
 """The field's four paradigms in their order, after what learns nothing."""
+
+Packages = tuple[tuple[str, str], ...]
+"""Each with a module of it that is imported."""
+
+ON_TORCH: Packages = (("torch", "torch"), ("transformers", "transformers"))
+"""Of whatever reads a backbone."""
 
 Needs = Literal["nothing", "backbone"]
 Language = Literal["en", "zh"]
@@ -174,7 +193,8 @@ class Contender(ABC):
         copies_model: whether it learns in a copy of the model, so that the loaded one is in memory for the comparison alone.
         own_fields: of rows, that it reads beside those of the recipe's template.
         tries_within: whether one fit chooses among several settings by itself, on every seed.
-        package: what it is made with, other than ptune.
+        packages: what it is made with, other than ptune: their versions decide its results too, and their modules are imported
+            before learning is timed.
         load_per_step: how much more a training step costs than reading the same rows; 0 where nothing is trained by steps.
     """
 
@@ -188,7 +208,7 @@ class Contender(ABC):
     copies_model: bool = False
     own_fields: tuple[str, ...] = ()
     tries_within: bool = False
-    package: str = ""
+    packages: Packages = ()
     load_per_step: float = 0.0
 
     @abstractmethod

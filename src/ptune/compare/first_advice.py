@@ -58,7 +58,7 @@ def data_facts(rows: Sequence[Example], fields: Sequence[str], *, language: str,
     """
     counts = Counter(row.label for row in rows if row.label is not None)
     lengths = [sum(len(str(row.fields.get(name, ""))) for name in fields) for row in rows]
-    free = psutil.virtual_memory().available >> 20
+    free = psutil.virtual_memory().available // 10**6
     sizes = min(counts.values(), default=0), max(counts.values(), default=0)
     return DataFacts(len(rows), len(counts), *sizes, int(median(lengths or [0])), language, has_test, free)
 

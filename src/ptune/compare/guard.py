@@ -1,8 +1,9 @@
 """Pass or fail, for automatic checks: a bar that accuracy must reach, and an earlier run that it must not fall behind.
 
 In: a `Summary` and the row that counts. Out: what is wrong, empty where all is well. Against an earlier comparison on the same
-test rows the difference is paired; against other rows, or a single run, intervals must at least overlap. What was earlier is
-read before anything is run: the run may write to the same folder.
+test rows the difference is paired; against other rows, or a single run, intervals must at least overlap. A method that was
+named is held against its own past, the recommended one against what was recommended then, by the same rules. What was earlier
+is read before anything is run: the run may write to the same folder.
 """
 
 import json
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ptune.compare.recommendation import Recommendation
+from ptune.compare.recommendation import Recommendation, recommend
 from ptune.compare.results import Row, Summary, read_summary
 from ptune.compare.statistics import compare
+from ptune.compare.wording import row_name
 from ptune.data import did_you_mean
 from ptune.errors import DataError, RecipeError
 
@@ -83,25 +85,50 @@ def read_earlier(run: str | Path) -> Earlier:
         raise DataError(what, where=str(run), fix="name a folder that ptune compare or ptune train wrote") from None
 
 
-def behind(row: Row, summary: Summary, earlier: Earlier) -> str:
+def behind(row: Row, summary: Summary, earlier: Earlier, *, is_named: bool = True) -> str:
     """Why the row has fallen behind an earlier comparison or run.
+
+    Args:
+        row: which must pass.
+        summary: that it is of.
+        earlier: what it must not fall behind.
+        is_named: whether its method was named; else it is the recommended one, and so is what it is compared with.
 
     Raises:
         DataError: the earlier one has no figure to compare with.
     """
     if isinstance(earlier, Summary):
-        return _behind_comparison(row, summary, earlier)
+        return _behind_comparison(row, summary, _own_past(row, earlier) if is_named else _recommended(row, earlier), earlier)
     if row.accuracy is None or row.accuracy.high >= earlier:
         return ""
     return f"{row.method}: accuracy {row.mean:.3f} ({row.accuracy.low:.3f} to {row.accuracy.high:.3f}) after {earlier:.3f}"
 
 
-def _behind_comparison(row: Row, summary: Summary, earlier: Summary) -> str:
+def _own_past(row: Row, earlier: Summary) -> Row:
+    """The same method on the same model, with as many shots."""
     at = (row.method, row.backbone, row.shots)
     old = next((one for one in earlier.rows if (one.method, one.backbone, one.shots) == at and one.accuracy), None)
-    if old is None or old.accuracy is None or row.accuracy is None:
+    if old is None:
         what = f"it has no figures of {row.method} with {row.shots} shots"
         raise DataError(what, where="--fail-if-worse-than", fix="name a comparison of the same methods")
+    return old
+
+
+def _recommended(row: Row, earlier: Summary) -> Row:
+    """What an earlier comparison recommends, or its best, if with as many shots."""
+    advice = recommend(earlier)
+    old = advice.row or advice.best
+    if old is None or old.shots != row.shots:
+        what = f"it recommends nothing with {row.shots} shots"
+        raise DataError(what, where="--fail-if-worse-than", fix="name a comparison with the same shots")
+    return old
+
+
+def _behind_comparison(row: Row, summary: Summary, old: Row, earlier: Summary) -> str:
+    assert row.accuracy is not None and old.accuracy is not None
+    after = (
+        f"{old.mean:.3f}" if (old.method, old.backbone) == (row.method, row.backbone) else f"{old.mean:.3f} of {row_name(old)}"
+    )
     now, then = dict(row.right), dict(old.right)
     seeds = [seed for seed in now if seed in then]
     if seeds and summary.data["test_fingerprint"] == earlier.data["test_fingerprint"]:
@@ -109,9 +136,9 @@ def _behind_comparison(row: Row, summary: Summary, earlier: Summary) -> str:
         if difference.verdict != "worse":
             return ""
         return (
-            f"{row.method}: accuracy {row.mean:.3f} after {old.mean:.3f}, "
+            f"{row.method}: accuracy {row.mean:.3f} after {after}, "
             f"worse by {-difference.mean:.3f} ({-difference.high:.3f} to {-difference.low:.3f})"
         )
     if row.accuracy.high >= old.accuracy.low:
         return ""
-    return f"{row.method}: accuracy {row.mean:.3f} after {old.mean:.3f} on other test rows, and their intervals do not touch"
+    return f"{row.method}: accuracy {row.mean:.3f} after {after} on other test rows, and their intervals do not touch"

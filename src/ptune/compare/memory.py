@@ -1,7 +1,7 @@
 """How much memory a piece of work takes: a thread looks at the process while it runs.
 
-Out: megabytes by which the process grew at its largest. What an earlier piece gave back to the allocator may be used again
-unseen, so free heap is returned to the system first where that can be done (glibc).
+Out: megabytes (10^6 bytes, as everywhere in a comparison) by which the process grew at its largest. What an earlier piece gave
+back to the allocator may be used again unseen, so free heap is returned to the system first where that can be done (glibc).
 """
 
 import ctypes
@@ -44,7 +44,7 @@ class MemoryPeak:
         self._is_over.set()
         self._thread.join()
         self._look()
-        self.mb = max(0, self._peak - self._before) >> 20
+        self.mb = max(0, self._peak - self._before) // 10**6
 
     def _watch(self) -> None:
         while not self._is_over.wait(_SECONDS):

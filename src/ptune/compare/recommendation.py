@@ -80,7 +80,7 @@ def rules() -> dict[str, Both]:
 def recommend(summary: Summary) -> Recommendation:
     """Applies the rules to the rows of the largest number of shots."""
     rows = summary.of_shots(summary.shots[-1])
-    best = next((row for row in rows if row.from_best is None), None)
+    best = next((row for row in rows if row.is_best), None)
     if best is None:
         return Recommendation(None, None, (finding("learned", "no_figures"),))
     learned = [row for row in rows if _has_learned(row) and len(row.seeds) == len(best.seeds)]
@@ -126,12 +126,13 @@ def _choice(chosen: Row, best: Row, equals: list[Row]) -> Iterator[Finding]:
         names = ", ".join(map(row_name, others)), "、".join(map(in_chinese, others))
         yield finding("equals", "with_equals" if others else "alone", names=names)
         return
-    assert chosen.from_best is not None
-    gap = {"gap": points(best.mean - chosen.mean), "low": points(-chosen.from_best.high), "high": points(-chosen.from_best.low)}
-    if _has_learned(best):
-        yield finding("more", "best_costs", **_price(best), **gap)
-    else:
-        yield finding("learned", "best_unsure", **_name(best), accuracy=f"{best.mean:.3f}", gap=gap["gap"])
+    gap = points(best.mean - chosen.mean)
+    if not _has_learned(best):
+        yield finding("learned", "best_unsure", **_name(best), accuracy=f"{best.mean:.3f}", gap=gap)
+        return
+    assert chosen.from_best is not None  # it is an equal
+    span = {"low": points(-chosen.from_best.high), "high": points(-chosen.from_best.low)}
+    yield finding("more", "best_costs", **_price(best), gap=gap, **span)
 
 
 def _more_labels(summary: Summary, chosen: Row) -> Iterator[Finding]:

@@ -24,7 +24,8 @@ class Row:
         macro_f1, macro_f1_deviation: mean F1 over labels.
         calibration_error, loss: of probabilities, mean over seeds.
         others: accuracy on further test sets, by name.
-        from_best: paired difference to the best row of these shots; None for the best itself.
+        is_best: whether it is the best row of these shots.
+        from_best: paired difference to the best row; None for the best itself, and for one that shares no seed with it.
         from_majority: paired difference to the majority label.
         from_fewer: paired difference to the same method and model with the next smaller number of shots.
         validation: mean accuracy on the rows that choices were made on.
@@ -54,6 +55,7 @@ class Row:
     calibration_error: float = 0.0
     loss: float = 0.0
     others: tuple[tuple[str, Estimate], ...] = ()
+    is_best: bool = False
     from_best: Difference | None = None
     from_majority: Difference | None = None
     from_fewer: Difference | None = None
@@ -182,6 +184,7 @@ def read_summary(values: Mapping[str, Any]) -> Summary:
 def _read_row(values: Mapping[str, Any]) -> Row:
     read: dict[str, Any] = dict(values)
     read["accuracy"] = None if values["accuracy"] is None else Estimate(**values["accuracy"])
+    read.setdefault("is_best", read["accuracy"] is not None and values["from_best"] is None)  # of results without the flag
     for key in ("from_best", "from_majority", "from_fewer"):
         if values[key] is not None:
             read[key] = Difference(**{name: value for name, value in values[key].items() if name != "verdict"})

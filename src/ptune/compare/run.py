@@ -140,10 +140,9 @@ class Comparison:
         return line.contender.trials(settings.trials)
 
     def is_kept(self, line: Line, seed: int) -> bool:
-        """Whether a cell's fits are all there, so that it costs next to nothing."""
-        setup, rows = self._setup(line), self.rows(line.shots, seed)
-        keys = [self.runner.key(line.contender, setup, rows, seed, settings) for settings in self.trials(line, seed)]
-        return all(self.runner.store.fit(key) is not None for key in keys)
+        """Whether a cell is there, so that it costs next to nothing."""
+        rows, trials = self.rows(line.shots, seed), self.trials(line, seed)
+        return self.runner.is_kept(line.contender, self._setup(line), rows, seed=seed, trials=trials)
 
     def num_steps(self, num_rows: int) -> int:
         """Optimiser steps for so many rows: what the recipe says, the same for all."""
@@ -244,7 +243,7 @@ def _cell(comparison: Comparison, clock: Clock, line: Line, seed: int) -> tuple[
     begun = time.perf_counter()
     cell = comparison.cell(line, seed)
     took = time.perf_counter() - begun
-    if cell.was_computed:
+    if cell.was_learned:  # one that was partly kept would teach too small a rate
         clock.learn(line, took, num_trials, rows, num_test)
     return cell, took
 

@@ -111,6 +111,7 @@ def _row(
         calibration_error=mean(calibration_error(reliability(one, classes)) for one in probabilities),
         loss=mean(_loss(one, classes) for one in probabilities),
         others=tuple(_others(done, outcome)),
+        is_best=best == at,
         from_best=None if best is None or best == at else _paired(right[at], right[best]),
         from_majority=None if majority is None or majority == at else _paired(right[at], right[majority]),
         from_fewer=_from_fewer(right, at),

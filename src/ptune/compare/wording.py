@@ -42,7 +42,7 @@ _TITLES = {
     "prefix-tuning": "前缀微调",
     "lora": "LoRA（PEFT）",
 }
-_SMALL_BYTES = 1 << 20
+_SMALL_BYTES = 10**6
 
 
 def title_in_chinese(row: Row) -> str:

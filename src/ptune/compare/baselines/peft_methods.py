@@ -3,8 +3,9 @@
 Where the model scores words, the rival reads the recipe's template and label words (see `wording`) and trains on
 cross-entropy over their columns, with logits at the answers alone and dynamic padding; else LoRA takes transformers'
 classifier. Prompt tuning starts at rows of frequent words, prefix tuning at zero. All choose among learning rates as every
-contender does. Prompts stand in front of everything, [CLS] included: PEFT knows no other place. Source: peft; its hints in
-`method_comparison/`.
+contender does. Prompts stand in front of everything, [CLS] included: PEFT knows no other place. The model's preference for a
+label (prior) stays in their scores: PEFT does not know it, and ptune's own prompts take it out before they learn. Source: peft;
+its hints in `method_comparison/`.
 """
 
 import importlib
@@ -22,7 +23,18 @@ from ptune.compare.baselines.loop import train_network
 from ptune.compare.baselines.optional import need, package_version
 from ptune.compare.baselines.plain import by_length, padded, plain_classifier, plain_language_model
 from ptune.compare.baselines.wording import PlainRow, Wording, why_no_wording, wording_of
-from ptune.compare.contender import Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup, rates
+from ptune.compare.contender import (
+    ON_TORCH,
+    Contender,
+    Fitted,
+    Needs,
+    Packages,
+    Paradigm,
+    Probabilities,
+    Registry,
+    Setup,
+    rates,
+)
 from ptune.data import Example
 
 __all__ = ["NUM_TOKENS", "PeftMethod"]
@@ -77,7 +89,7 @@ class PeftMethod(Contender):
     """
 
     needs: Needs = "backbone"
-    package = "peft"
+    packages: Packages = (("peft", "peft"), *ON_TORCH)
     copies_model = True
     load_per_step = 2.5
 

@@ -19,7 +19,6 @@ from ptune.data import Example
 from ptune.errors import BackboneError
 
 __all__ = [
-    "MAX_LENGTH",
     "PlainBatch",
     "by_length",
     "padded",
@@ -27,9 +26,10 @@ __all__ = [
     "plain_config",
     "plain_language_model",
     "text_ids",
+    "text_length",
 ]
 
-MAX_LENGTH = 256
+_MAX_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,17 @@ def padded(rows: Sequence[Sequence[int]], pad_id: int) -> PlainBatch:
     return PlainBatch(ids, mask)
 
 
+def text_length(setup: Setup) -> int:
+    """How many tokens of a text are read: the recipe's `max_length`, else 256 or as many as the model has positions."""
+    return setup.recipe.get("max_length") or min(_MAX_LENGTH, setup.model().spec.max_positions or _MAX_LENGTH)
+
+
 def text_ids(setup: Setup, rows: Sequence[Example]) -> list[list[int]]:
     """Token ids of rows for a classifier: fields with a separator between them where the model has one, cut at the end."""
     backbone = setup.model()
     tokens = backbone.tokens
     separator = tokens.tokenizer.sep_token_id
-    limit = setup.recipe.get("max_length") or min(MAX_LENGTH, backbone.spec.max_positions or MAX_LENGTH)
-    room = limit - len(tokens.start_ids) - len(tokens.end_ids)
+    room = text_length(setup) - len(tokens.start_ids) - len(tokens.end_ids)
     found = []
     for row in rows:
         if separator is None:

@@ -1,8 +1,9 @@
 """`setfit`: the package SetFit on the backbone as a sentence encoder, with its own defaults.
 
 Pairs of texts of the same and of different labels train the encoder, then a logistic regression learns from its embeddings. One
-epoch over the oversampled pairs, batches of 16, mean pooling; what is chosen on validation is the encoder's learning rate. The
-tuned encoder belongs to the task, so a whole copy of the model has to be stored. Source: Tunstall et al. 2022.
+epoch over the oversampled pairs, batches of 16, mean pooling; what is chosen on validation is the encoder's learning rate. It
+reads as many tokens of a text as the classifiers do. The tuned encoder belongs to the task, so a whole copy of the model has to
+be stored. Source: Tunstall et al. 2022.
 """
 
 import contextlib
@@ -20,8 +21,19 @@ import torch
 from numpy.typing import NDArray
 
 from ptune.compare.baselines.optional import need, package_version
-from ptune.compare.baselines.plain import MAX_LENGTH, plain_config
-from ptune.compare.contender import Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup, rates
+from ptune.compare.baselines.plain import plain_config, text_length
+from ptune.compare.contender import (
+    ON_TORCH,
+    Contender,
+    Fitted,
+    Needs,
+    Packages,
+    Paradigm,
+    Probabilities,
+    Registry,
+    Setup,
+    rates,
+)
 from ptune.data import Example
 
 __all__ = ["SetFit"]
@@ -50,7 +62,14 @@ class SetFit(Contender):
     title = "SetFit"
     paradigm: Paradigm = "fine-tuning"
     needs: Needs = "backbone"
-    package = "setfit"
+    version = 2  # the recipe's max_length is read
+    packages: Packages = (
+        ("setfit", "setfit"),
+        ("sentence-transformers", "sentence_transformers"),
+        ("scikit-learn", "sklearn.linear_model"),
+        ("datasets", "datasets"),
+        *ON_TORCH,
+    )
     copies_model = True
     load_per_step = 12.0  # two texts a pair, 16 pairs a step in place of 8 texts
 
@@ -115,7 +134,7 @@ def _sentence_encoder(setup: Setup) -> Any:
         base.save_pretrained(path)
         backbone.tokens.tokenizer.save_pretrained(path)
         encoder = library.SentenceTransformer(folder, device=str(backbone.device))  # a bare model gets mean pooling
-    encoder.max_seq_length = min(MAX_LENGTH, backbone.spec.max_positions or MAX_LENGTH)
+    encoder.max_seq_length = text_length(setup)
     return encoder
 
 

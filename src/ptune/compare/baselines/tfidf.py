@@ -50,10 +50,12 @@ class TfIdf(Contender):
     """
 
     paradigm: Paradigm = "counting"
-    package = "scikit-learn"
 
     def __init__(self, name: str, title: str, classifier: str, key: str, values: Sequence[float], **fixed: Any) -> None:
         self.name, self.title = name, title
+        self.packages = tuple(
+            ("scikit-learn", module) for module in ("sklearn.feature_extraction.text", classifier.rpartition(".")[0])
+        )
         self._classifier, self._key, self._values, self._fixed = classifier, key, values, fixed
 
     def trials(self, count: int) -> list[dict[str, Any]]:
@@ -77,7 +79,7 @@ class TfIdf(Contender):
         return _Pipeline(
             num_trained=int(weights.size),
             num_bytes=size,
-            facts={"package": package_version(self.package)},
+            facts={"package": package_version("scikit-learn")},
             setup=setup,
             vectoriser=vectoriser,
             classifier=classifier,

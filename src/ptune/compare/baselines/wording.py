@@ -3,7 +3,7 @@
 In: a `Setup` whose recipe has a template and label words. Out: `Wording`: rows as ids with the answer's place, and the token
 of each label word. So PEFT's methods read the very tokens that ptune's own do. A word of several tokens is scored by its
 first one, as OpenPrompt's `first` does; where two labels then have the same token, the rival cannot tell them apart and is
-refused.
+refused. The model's preference for a label (prior) stays in the rival's scores; ptune's own prompts take it out.
 """
 
 from collections.abc import Sequence

@@ -62,8 +62,10 @@ def _cells(row: Row, language: str, num_tests: int) -> list[str]:
 
 
 def _difference(row: Row, language: str) -> str:
-    if row.from_best is None:
+    if row.is_best:
         return in_markdown("best", language)
+    if row.from_best is None:  # no seed in common
+        return "–"
     return f"{points(row.from_best.mean)} ({in_markdown(row.from_best.verdict, language)})"
 
 

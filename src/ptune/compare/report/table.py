@@ -122,8 +122,10 @@ def _cell(name: str, text: str, value: float) -> str:
 
 
 def _difference(row: Row) -> str:
-    if row.from_best is None:
+    if row.is_best:
         return f'<span class="verdict best">{both("best")}</span>'
+    if row.from_best is None:  # no seed in common
+        return "–"
     verdict = row.from_best.verdict
     span = f"{points(row.from_best.low)} – {points(row.from_best.high)}"
     kind = verdict.replace(" ", "-")
