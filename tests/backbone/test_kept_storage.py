@@ -1,6 +1,8 @@
 """Where kept contexts lie: in memory up to a budget, in a temporary file beyond it, halved in bf16; found by content."""
 
+import errno
 import gc
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,48 @@ def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     gc.collect()
 
 
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file would take the mapping and end the process at the first page that the disk has no room for."""
+
+    def refuse(handle: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(BackboneError, match=r"no room for 1 MiB.*No space left.*TMPDIR.*context_memory.*keep_context") as error:
+        KeptContexts(tiny_backbone("llama"), PREFIXES, memory=1)
+    assert error.value.where == str(tmp_path) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room")
+def test_room_in_the_file_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda handle, offset, size: reserved.append(size))
+    kept = KeptContexts(tiny_backbone("llama"), PREFIXES, memory=1)
+    assert len(reserved) == 1 and reserved[0] >= kept.num_bytes_in_file > 0
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_that_reserves_nothing_is_used_as_it_is(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int, offset: int, size: int) -> None:
+        raise OSError(number, "cannot")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    assert KeptContexts(tiny_backbone("llama"), PREFIXES, memory=1).num_bytes_in_file > 0
+
+
+def test_without_memory_and_texts_nothing_is_held() -> None:
+    backbone = tiny_backbone("llama")
+    kept, all_at_once = KeptContexts(backbone, [], memory=0), KeptContexts(backbone, PREFIXES)
+    for _ in range(2):
+        context, other = (one.context([PREFIXES[i] for i in (1, 3, 0)]) for one in (kept, all_at_once))
+        torch.testing.assert_close(context.keys, other.keys, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(context.values, other.values, rtol=1e-6, atol=1e-6)
+        assert torch.equal(context.mask, other.mask)
+        assert kept.holds_nothing and kept.num_bytes_in_file == 0
+    assert not all_at_once.holds_nothing and not KeptContexts(backbone, []).holds_nothing
+
+
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_training_over_the_budget_has_the_same_losses(share: float) -> None:
     """A budget of a quarter of what is needed, set in the model's own settings."""
@@ -73,7 +117,7 @@ def test_a_recipe_over_its_budget_says_so_and_has_the_same_trace(caplog: pytest.
         "template": TEMPLATE,
         "labels": WORDS,
         "backbone": tiny_backbone("llama"),
-        "steps": 5,
+        "steps": 25,  # more than a pass over the rows, so that keeping is of use
     }
     free = ptune.fit(**given)
     assert "temporary file" not in caplog.text

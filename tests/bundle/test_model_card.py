@@ -139,3 +139,10 @@ def test_figures_before_and_after():
     assert "## Figures" not in model_card(card_of())
     choice = card_of("choice") | {"tuned": {"metric": "accuracy", "score": 0.75, "interval": [0.6, 0.85], "num_rows": 40}}
     assert "95 % interval of the accuracy: 0.600 to 0.850." in model_card(choice)
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [(2, "2 of 3"), (None, "all of 3")])
+def test_the_candidate_that_was_kept(chosen, shown):
+    card = card_of()
+    card["training"] = {"candidates": [{"number": number} for number in (1, 2, 3)], "chosen": chosen}
+    assert f"| candidate kept | {shown} |" in model_card(card)

@@ -57,3 +57,18 @@ def test_an_output_layer_that_learns_computes_its_logits_again(hidden_learns: bo
     (mine,) = torch.autograd.grad(value.sum(), [weight])
     (own,) = torch.autograd.grad(torch.logsumexp(logits(hidden, None), -1).sum(), [weight])
     torch.testing.assert_close(mine, own)
+
+
+@pytest.mark.parametrize("learns_output", [False, True])
+@pytest.mark.parametrize("hidden_learns", [False, True])
+def test_each_place_meets_the_whole_vocabulary_once(hidden_learns: bool, learns_output: bool) -> None:
+    hidden = torch.randn(7, 4).requires_grad_(hidden_learns)
+    weight = torch.randn(50, 4).requires_grad_(learns_output)
+    places: list[int] = []
+
+    def logits(states: Tensor, columns: Tensor | None) -> Tensor:
+        places.append(len(states))
+        return states @ (weight if columns is None else weight[columns]).T
+
+    log_normaliser(hidden, logits)
+    assert sum(places) == len(hidden) and max(places) == len(hidden)

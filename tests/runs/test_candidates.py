@@ -9,7 +9,7 @@ import torch
 import ptune
 from ptune.model import PromptModel
 from ptune.prompt import CandidatePrompts, vary
-from ptune.recipe import Recipe, build_model, read_splits
+from ptune.recipe import Recipe, build_model, read_splits, run
 from ptune.train import RunFolder, TrainSettings, train
 from tiny import KINDS, tiny_backbone
 
@@ -108,6 +108,35 @@ def test_an_ensemble_is_the_mean_of_its_members_probabilities(tmp_path: Path) ->
     again = ptune.load(tmp_path / "run" / "bundle", backbone=tiny_backbone("llama"))
     for mine, other in zip(task.predict(texts), again.predict(texts), strict=True):
         assert mine.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def said_of(**words: Any) -> tuple[dict[str, Any], str]:
+    """What the facts and the console have of the candidates."""
+    given = {"train": ROWS, "template": "{text}{soft:3} It was{mask}", "labels": WORDS, "backbone": tiny_backbone("llama")}
+    said: list[str] = []
+    keys = {"steps": 20, "batch_size": 4, "candidates": 3, "learning_rate": 0.05, **words}
+    task = run(Recipe.of({**given, **keys}, where="test"), say=said.append)
+    return task.facts["training"], next(line for line in said if "candidate" in line)
+
+
+def test_the_run_says_which_candidate_was_kept() -> None:
+    training, line = said_of(validation=ROWS, evaluate_every=2)
+    candidates, chosen = training["candidates"], training["chosen"]
+    assert [one["number"] for one in candidates] == [1, 2, 3]
+    assert [one["learning_rate"] for one in candidates] == pytest.approx([0.05, 0.015, 0.15])
+    best = candidates[chosen - 1]
+    assert best["score"] == max(one["score"] for one in candidates)
+    assert best["score"] == pytest.approx(max(entry["validation"] for entry in training["log"]))
+    assert f"candidate {chosen} of 3 kept (learning rate {best['learning_rate']:g}): validation {best['score']:.3f}" in line
+    assert "; others " in line
+
+
+def test_an_ensemble_says_how_its_members_learned() -> None:
+    training, line = said_of()
+    losses = [one["loss"] for one in training["candidates"]]
+    assert training["chosen"] is None and line.startswith("all 3 candidates kept: training loss")
+    assert sum(losses) / 3 == pytest.approx(sum(entry["loss"] for entry in training["log"][-1:]), rel=1e-4)  # of two steps
+    assert f"{min(losses):.3f} to {max(losses):.3f}" in line
 
 
 def test_a_resumed_run_of_candidates_has_the_same_losses(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 In: token ids. Out: a `Context` for any batch. `KeptContexts` holds one per text, found again by its tokens, in memory up to a
 budget and in a memory-mapped file beyond it; `LeadContexts` holds what a whole task shares, its learned tokens included, for
-inference. Exact only while nothing in front can change, which `PromptModel` makes sure of. Texts are grouped by length once, in
-a fixed order, so that a resumed run computes byte-equal keys and values.
+inference. Exact only while nothing in front can change, which `PromptModel` makes sure of. Texts that are known at first are
+grouped by length in a fixed order, and where nothing is held by their batch: so a resumed run has byte-equal keys and values.
 """
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ptune.backbone.backbone import Backbone
 from ptune.backbone.lead import keys_and_values, read_lead
+from ptune.errors import BackboneError
 from ptune.inputs import Context, Lead, Live, PromptState, StoredContext, pad_rows
 
 __all__ = ["ContextType", "KeptContexts", "LeadContexts", "context_bytes"]
@@ -44,7 +46,11 @@ class KeptContexts:
         backbone: a causal model that takes a plan.
         prefixes: each text's constant token ids; empty ones are allowed.
         dtype: number type of what is stored, None for the backbone's.
-        memory: bytes to hold in memory, None without limit; what is over goes into a temporary file.
+        memory: bytes to hold in memory, None without limit; what is over goes into a temporary file. With 0 and no prefixes,
+            nothing is held: each batch's contexts are computed when it is read, and go with it.
+
+    Raises:
+        BackboneError: the disk has no room for the temporary file.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class KeptContexts:
         self._backbone = backbone
         self._dtype = torch.bfloat16 if dtype == "bf16" else backbone.dtype
         self._stored: dict[tuple[int, ...], Tensor] = {}
-        self._memory_left = memory
+        self.memory_left = memory
         distinct = {tuple(ids) for ids in prefixes if len(ids)}
         self._file: Tensor | None = None
         self._file_at = 0
@@ -74,35 +80,49 @@ class KeptContexts:
         """Bytes that did not fit into the memory given."""
         return self._file_at * self._dtype.itemsize
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether texts are computed whenever they are asked for, so that reading one whole takes no longer."""
+        return self.memory_left == 0 and not self._stored
+
     def context(self, prefixes: Sequence[Sequence[int]]) -> StoredContext | None:
-        """The context of a batch of texts, right-padded; None where no text has one. Texts not seen before are computed."""
+        """The context of a batch of texts, right-padded; None where no text has one.
+
+        Texts not seen before are computed, and held while there is room.
+        """
         keys = [tuple(ids) for ids in prefixes]
-        self._compute(sorted({ids for ids in keys if ids and ids not in self._stored}, key=lambda ids: (len(ids), ids)))
+        fresh = self._compute(sorted({ids for ids in keys if ids and ids not in self._stored}, key=lambda ids: (len(ids), ids)))
         longest = max(map(len, keys))
         if longest == 0:
             return None
         steps = torch.arange(longest).expand(len(keys), -1)
         mask = steps < torch.tensor([len(ids) for ids in keys])[:, None]
         like = torch.empty(0, dtype=self._backbone.dtype, device=self._backbone.device)
-        return StoredContext(tuple(self._stored[ids] if ids else None for ids in keys), mask, steps, like)
+        return StoredContext(tuple(self._stored.get(ids, fresh.get(ids)) for ids in keys), mask, steps, like)
 
-    def _compute(self, prefixes: Sequence[tuple[int, ...]]) -> None:
+    def _compute(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
         """Of prefixes sorted by length."""
+        found = {}
         for group in _groups(prefixes):
             both = _of_texts(self._backbone, group)
             for row, ids in enumerate(group):
-                self._store(ids, both[:, :, row, :, : len(ids)])
+                found[ids] = self._hold(ids, both[:, :, row, :, : len(ids)])
+        return found
 
-    def _store(self, ids: tuple[int, ...], both: Tensor) -> None:
+    def _hold(self, ids: tuple[int, ...], both: Tensor) -> Tensor:
+        """In memory, else in the file, else nowhere: then it is the caller's alone."""
         size = both.numel() * self._dtype.itemsize
-        fits = self._memory_left is None or self._file is None or size <= self._memory_left
-        if self._file is None or fits or self._file_at + both.numel() > len(self._file):  # of texts not known at first
-            self._stored[ids] = both.to(self._dtype).clone(memory_format=torch.contiguous_format)
-            self._memory_left = None if self._memory_left is None else self._memory_left - size
-            return
-        place = self._file[self._file_at : self._file_at + both.numel()]
-        self._file_at += both.numel()
-        self._stored[ids] = place.view(both.shape).copy_(both)
+        if self.memory_left is None or size <= self.memory_left:
+            self.memory_left = None if self.memory_left is None else self.memory_left - size
+            held = both.to(self._dtype).clone(memory_format=torch.contiguous_format)
+        elif self._file is not None and self._file_at + both.numel() <= len(self._file):
+            place = self._file[self._file_at : self._file_at + both.numel()]
+            self._file_at += both.numel()
+            held = place.view(both.shape).copy_(both)
+        else:
+            return both.to(self._dtype)
+        self._stored[ids] = held
+        return held
 
 
 def _groups(prefixes: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:
@@ -171,10 +191,31 @@ def _of_texts(backbone: Backbone, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _mapped(num_bytes: int, dtype: torch.dtype) -> Tensor:
-    """A flat tensor in a temporary file that goes when the tensor does."""
+    """A flat tensor in a temporary file that goes when the tensor does.
+
+    Raises:
+        BackboneError: the disk has no room for it.
+    """
     handle, path = tempfile.mkstemp(prefix="ptune-contexts-")
-    os.close(handle)
     try:
+        with os.fdopen(handle, "wb"):
+            _reserve(handle, num_bytes)
         return torch.from_file(path, shared=True, size=num_bytes // dtype.itemsize, dtype=dtype)
     finally:
         Path(path).unlink()  # the mapping holds the file until it is dropped
+
+
+def _reserve(handle: int, num_bytes: int) -> None:
+    """Takes the bytes from the disk at once: writing to a mapped file for which there is no room would end the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(handle, 0, num_bytes)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # this file system cannot
+            return
+        raise BackboneError(
+            f"no room for {-(-num_bytes >> 20)} MiB of kept contexts: {error.strerror}",
+            where=tempfile.gettempdir(),
+            fix="set TMPDIR to a folder on a larger disk, a larger context_memory, or keep_context: false",
+        ) from error

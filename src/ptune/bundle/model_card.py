@@ -226,6 +226,8 @@ def _training(card: Mapping[str, Any]) -> Iterator[str]:
         )
     if "first_loss" in training and "last_loss" in training:
         rows.append(["loss before and after", f"{training['first_loss']:.4f}, {training['last_loss']:.4f}"])
+    if training.get("candidates"):
+        rows.append(["candidate kept", f"{training.get('chosen') or 'all'} of {len(training['candidates'])}"])
     if "peak_memory_mb" in card:
         rows.append(["peak memory", f"{card['peak_memory_mb']:,} MB"])
     for key, value in recipe.items():

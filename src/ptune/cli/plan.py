@@ -75,6 +75,8 @@ def _contexts(planned: "Plan") -> str:
     kept = planned.contexts
     if not kept.is_kept:
         return f"not kept: {kept.reason}"
+    if kept.place == "batch":
+        return "no row is read twice, so each is computed with its batch and none is held"
     size = f"{kept.num_bytes / 2**20:,.1f} MiB for {kept.num_tokens:,} tokens of {planned.num_train_rows} rows"
     limit = f"{kept.memory_bytes / 2**20:,.0f} MiB of context_memory"
     return f"{size}, in memory ({limit})" if kept.place == "memory" else f"{size}, what is over {limit} in a temporary file"

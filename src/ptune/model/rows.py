@@ -187,6 +187,8 @@ class BatchedRows(nn.Module, ABC):
             batch_size: rows of a batch; None fills batches up to `TOKENS_PER_BATCH` live tokens.
             seed: of the order.
         """
+        if prepared.contexts is not None and prepared.contexts.holds_nothing:
+            prepared = replace(prepared, contexts=None)
         lead = None if torch.is_grad_enabled() or prepared.contexts is not None else self.lead(prepared.encoded)
         lengths = self.live_lengths(prepared, lead)
         if seed is None:

@@ -64,11 +64,9 @@ def log_normaliser(hidden_UD: Tensor, logits: Logits) -> Float[Tensor, " U"]:
     in the forward pass, and the logits are dropped. Where the output layer learns too, a chunk's logits are computed again for
     the gradient.
     """
-    with torch.no_grad():
-        vocab_size = logits(hidden_UD[:1], None).shape[1]
-    step = max(1, _LOGITS_PER_CHUNK // vocab_size)
-    chunks = torch.split(hidden_UD, step)
-    if torch.is_grad_enabled() and logits(hidden_UD[:1].detach(), None).requires_grad:  # the output layer learns too
+    of_none = logits(hidden_UD[:0].detach(), None)  # costs nothing, and has the vocabulary's size
+    chunks = torch.split(hidden_UD, max(1, _LOGITS_PER_CHUNK // of_none.shape[1]))
+    if of_none.requires_grad:  # the output layer learns too
         return torch.cat([_recomputed(chunk, logits) if len(chunks) > 1 else _logsumexp(chunk, logits) for chunk in chunks])
     if not torch.is_grad_enabled() or not hidden_UD.requires_grad:
         return torch.cat([_logsumexp(chunk, logits) for chunk in chunks])

@@ -2,12 +2,14 @@
 
 from ptune.recipe.caring import calibrate, calibration_rows, settle_confidence
 from ptune.recipe.check import TemplateCheck, check_recipe
+from ptune.recipe.contexts import ContextKeeper
 from ptune.recipe.fit import Splits, build_model, fit, read_splits, run, trainable_copy
 from ptune.recipe.plan import Plan, plan_recipe
 from ptune.recipe.reading import parse_override, parse_yaml, read_recipe, read_values
 from ptune.recipe.recipe import Recipe
 
 __all__ = [
+    "ContextKeeper",
     "Plan",
     "Recipe",
     "Splits",

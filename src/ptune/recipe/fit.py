@@ -6,7 +6,6 @@ been read and checked; the test rows are only ever judged.
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,17 +34,17 @@ from ptune.objective import TaskReport
 from ptune.prompt import parse_method
 from ptune.readout import label_head
 from ptune.recipe.caring import abstention_facts, calibrate, calibration_rows, settle_confidence
+from ptune.recipe.contexts import ContextKeeper
 from ptune.recipe.folds import careful_rows, same_start, settle_folds
-from ptune.recipe.keeping import decide_keeping, storage
 from ptune.recipe.recipe import Recipe
-from ptune.recipe.showing import shown_examples, training_log
+from ptune.recipe.showing import candidate_facts, candidate_line, shown_examples, training_log
 from ptune.recipe.starts import bundle_start
 from ptune.task import Task
 from ptune.train import Learner, Listener, RunFolder, TrainResult, replace, train
 
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run", "trainable_copy"]
 
-_NUM_ROWS_COMPARED, _NUM_ROWS_MEASURED = 8, 100
+_NUM_ROWS_MEASURED = 100
 _ROWS = "rows.json"
 
 
@@ -107,8 +106,9 @@ def run(
     if recipe.tune == "lm":
         backbone = trainable_copy(recipe.backbone, backbone)
     model = build_model(recipe, backbone, splits)
-    rows = _prepare_training(model, recipe, splits.train, say)
-    validation = _prepare_validation(model, recipe, rows, splits.validation)
+    keeper = ContextKeeper(recipe, say)
+    rows = keeper.training(model, _prepare_training(model, splits.train))
+    validation = keeper.validation(model, model.prepare(splits.validation), rows) if splits.validation else None
     judged = splits.test or splits.validation
     zero = model.zero_shot(splits.train, judged) if judged else {}
     if judged and not zero:
@@ -144,6 +144,8 @@ def run(
     settle_confidence(model, recipe, validation)
     report = model.judge(judged) if judged else None
     task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, losses, report))
+    if recipe.candidates > 1:
+        say(candidate_line(task.facts["training"]))
     task.facts.update(abstention_facts(model, judged))
     if held_out is not None:
         task.facts["held_out"] = held_out.to_dict()
@@ -259,36 +261,12 @@ def trainable_copy(source: BackboneLike, backbone: Backbone) -> Backbone:
     return Backbone(model, backbone.tokens.tokenizer, name=backbone.spec.name, text_start=backbone.text_start)
 
 
-def _prepare_training(model: TaskModel, recipe: Recipe, examples: Sequence[Example], say: Callable[[str], None]) -> Prepared:
-    """Tokenised training rows, with kept contexts where that is exact, worth it and fits into memory."""
+def _prepare_training(model: TaskModel, examples: Sequence[Example]) -> Prepared:
+    """Tokenised training rows."""
     rows = model.prepare(examples)
     if rows.num_cut:
         notice(f"{rows.num_cut} of {len(rows)} training texts were cut to {model.max_length} tokens (max_length)")
-    keeping = decide_keeping(model, recipe, rows.encoded)
-    if keeping.remark:
-        notice(keeping.remark)
-    if not keeping.is_kept:
-        return rows
-    started = time.perf_counter()
-    kept = model.prepare(examples, keep_context=True, **storage(recipe))
-    say(f"kept the context of {len(rows)} texts ({keeping.num_tokens} tokens) in {time.perf_counter() - started:.1f} s")
-    if recipe.context_dtype == "bf16":
-        say(f"kept in bf16: label scores differ by up to {_cost_of_bf16(model, examples, kept):.1e}")
-    return kept
-
-
-def _cost_of_bf16(model: TaskModel, examples: Sequence[Example], kept: Prepared) -> float:
-    """Largest difference of a label score over the first rows."""
-    few = range(min(_NUM_ROWS_COMPARED, len(examples)))
-    exact = model.prepare([examples[i] for i in few], keep_context=True)
-    with torch.no_grad():
-        return float((model(model.batch(kept, few)).scores - model(model.batch(exact, few)).scores).abs().max())
-
-
-def _prepare_validation(model: TaskModel, recipe: Recipe, rows: Prepared, examples: Sequence[Example]) -> Prepared | None:
-    if not examples:
-        return None
-    return model.prepare(examples, keep_context=True, **storage(recipe)) if rows.contexts else model.prepare(examples)
+    return rows
 
 
 def _zero_shot_line(zero: Mapping[str, TaskReport]) -> str:
@@ -340,6 +318,7 @@ def _facts(
             "best_step": result.best_step,
             "stopped_early": result.stopped_early,
             "log": training_log(result),
+            **({} if recipe.folds else candidate_facts(result)),
         }
     if report is not None:
         facts["tuned"] = report.to_dict()

@@ -1,15 +1,17 @@
-"""What a bundle shows people of its making: a few training texts for each label, and how the loss went.
+"""What a bundle shows people of its making: a few training texts for each label, how the loss went, how candidates did.
 
 In: training rows and the result of the training. Out: plain values for the bundle's card, from which its model card is made.
 """
 
 from collections.abc import Mapping, Sequence
 from math import ceil
+from statistics import mean
+from typing import Any
 
 from ptune.data import Example, FieldValue, tag_spans
 from ptune.train import TrainResult
 
-__all__ = ["shown_examples", "training_log"]
+__all__ = ["candidate_facts", "candidate_line", "shown_examples", "training_log"]
 
 _NUM_CHARACTERS = 100
 _NUM_LOG_LINES = 10
@@ -80,3 +82,38 @@ def training_log(result: TrainResult) -> list[dict[str, int | float]]:
             line |= {"validation": round(looks[-1][1], 5), "validation loss": round(looks[-1][2], 5)}
         lines.append(line)
     return lines
+
+
+def candidate_facts(result: TrainResult) -> dict[str, Any]:
+    """Each candidate's learning rate and best score on validation, else its mean loss in the last tenth of the steps.
+
+    Returns:
+        `candidates`, numbered from 1, and `chosen`, the number of the one that was kept; nothing without candidates.
+    """
+    if not result.candidate_rates:
+        return {}
+    last = result.candidate_losses[-ceil(len(result.candidate_losses) / 10) :]
+    name = "score" if result.candidate_scores else "loss"
+    figures = result.candidate_scores or [mean(losses) for losses in zip(*last, strict=True)]
+    candidates = [
+        {"number": number, "learning_rate": rate, name: round(figure, 5)}
+        for number, (rate, figure) in enumerate(zip(result.candidate_rates, figures, strict=True), 1)
+    ]
+    return {"candidates": candidates, "chosen": None if result.chosen is None else result.chosen + 1}
+
+
+def candidate_line(training: Mapping[str, Any]) -> str:
+    """As in `candidate 3 of 8 kept (learning rate 0.06): validation 0.830; others 0.710 to 0.820`.
+
+    Args:
+        training: with what `candidate_facts` gave.
+    """
+    candidates, chosen = training["candidates"], training["chosen"]
+    what = "validation" if "score" in candidates[0] else "training loss"
+    figures = {one["number"]: one.get("score", one.get("loss")) for one in candidates}
+    kept = figures.pop(chosen, None)
+    span = " to ".join(dict.fromkeys(f"{end(figures.values()):.3f}" for end in (min, max)))
+    if kept is None:
+        return f"all {len(candidates)} candidates kept: {what} {span}"
+    rate = candidates[chosen - 1]["learning_rate"]
+    return f"candidate {chosen} of {len(candidates)} kept (learning rate {rate:g}): {what} {kept:.3f}; others {span}"

@@ -7,7 +7,7 @@ learns. Sources: Vu et al. 2022 (SPoT), section 2; Wei et al. 2022 (FLAN), for i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ptune.backbone import Backbone, load_backbone
-from ptune.data import Example, fingerprint
+from ptune.data import fingerprint
 from ptune.errors import PtuneError, RecipeError, TrainError
-from ptune.model import Mixture, Prepared, TaskModel, mix_rows, share_prompt
+from ptune.model import Mixture, MixtureRows, TaskModel, mix_rows, share_prompt
 from ptune.recipe import (
+    ContextKeeper,
     Recipe,
     Splits,
     build_model,
@@ -100,15 +101,15 @@ def run_mixture(
     untrained, prepared = {}, {}
     for name, recipe in everything.items():
         share_prompt(models[name], models[next(iter(recipes))])
-        prepared[name] = _prepare(models[name], splits[name].train)
+        prepared[name] = models[name].prepare(splits[name].train)
         calibrate(models[name], recipe, prepared[name], own_texts[name])
         untrained[name] = _score(models[name], splits[name])
     rows = mix_rows([prepared[name] for name in recipes], limit=(settings or MixtureSettings()).limit, seed=first.seed)
-    validations = [splits[name].validation for name in recipes]
     validation = None
-    if all(validations):
-        looked = [_prepare(models[name], splits[name].validation) for name in recipes]
+    if all(splits[name].validation for name in recipes):
+        looked = [models[name].prepare(splits[name].validation) for name in recipes]
         validation = mix_rows(looked, limit=None, seed=first.seed)
+    rows, validation = _with_contexts(first, [models[name] for name in recipes], rows, validation, say)
     say(f"one prompt of {sum(p.numel() for p in mixture.parameters()):,} parameters on {len(recipes)} tasks, {len(rows)} rows")
     result = train(
         mixture, rows, first.train_settings(), seed=first.seed, validation=validation, folder=folder, listeners=listeners
@@ -171,8 +172,23 @@ def _build(name: str, recipe: Recipe, backbone: Backbone, splits: Splits) -> Tas
     return model
 
 
-def _prepare(model: TaskModel, examples: Sequence[Example]) -> Prepared:
-    return model.prepare(examples, keep_context=not model.why_not_keep())
+def _with_contexts(
+    recipe: Recipe,
+    models: Sequence[TaskModel],
+    rows: MixtureRows,
+    validation: MixtureRows | None,
+    say: Callable[[str], None],
+) -> tuple[MixtureRows, MixtureRows | None]:
+    """Training rows that are in the mixture, then validation rows, with what is kept of them: all tasks have one budget."""
+    keeper = ContextKeeper(recipe, say)
+    kept = []
+    for task, (model, mine) in enumerate(zip(models, rows.prepared, strict=True)):
+        numbers = [number for of_task, number in rows.places if of_task == task]
+        kept.append(keeper.training(model, mine, numbers=numbers, num_rows=len(rows)))
+    if validation is not None:
+        looked = [keeper.validation(*one) for one in zip(models, validation.prepared, kept, strict=True)]
+        validation = replace(validation, prepared=tuple(looked))
+    return replace(rows, prepared=tuple(kept)), validation
 
 
 def _score(model: TaskModel, splits: Splits) -> float | None:

@@ -14,7 +14,7 @@ from ptune.backbone import Backbone
 from ptune.data import Example
 from ptune.errors import notice
 from ptune.model import PromptModel, target_rows
-from ptune.recipe import Recipe, Splits, build_model, settle_confidence, trainable_copy
+from ptune.recipe import ContextKeeper, Recipe, Splits, build_model, settle_confidence, trainable_copy
 from ptune.train import Listener, TrainResult, train
 
 __all__ = ["pattern_weights", "soft_labels", "teach"]
@@ -64,9 +64,7 @@ def teach(
         backbone = trainable_copy(recipe.backbone, backbone)
     model = build_model(recipe, backbone, Splits(tuple(examples)))
     assert isinstance(model, PromptModel)
-    rows = model.prepare(examples)
-    if not model.why_not_keep():
-        rows = model.prepare(examples, keep_context=True)
+    rows = ContextKeeper(recipe).training(model, model.prepare(examples))
     if recipe.prior == "correct":
         model.take_out_prior(rows)
     model.temperature = temperature

@@ -70,6 +70,7 @@ class TrainResult:
         stopped_early: whether patience ended the run.
         seconds: time spent training, over all resumed parts.
         candidate_losses: of candidates, each one's loss at every step, [steps][J].
+        candidate_rates, candidate_scores: each one's highest learning rate, and its score at its best look, if there was one.
         chosen: the candidate that was kept, None for an ensemble or a prompt by itself.
     """
 
@@ -79,6 +80,8 @@ class TrainResult:
     stopped_early: bool = False
     seconds: float = 0.0
     candidate_losses: list[list[float]] = field(default_factory=list)
+    candidate_rates: list[float] = field(default_factory=list)
+    candidate_scores: list[float] = field(default_factory=list)
     chosen: int | None = None
 
 
@@ -193,6 +196,9 @@ def train(
         one.put_back(learned)
     leader = max(best, key=lambda one: one.score or (0.0, 0.0))
     result.best_step = len(result.losses) if leader.score is None else leader.step
+    if members:
+        result.candidate_rates = [group["initial_lr"] for group in optimiser.param_groups]
+        result.candidate_scores = [one.score[0] for one in best if one.score is not None]
     if members and settings.keeps_best(has_validation=validation is not None):
         result.chosen = best.index(leader)
         model.keep_candidate(result.chosen)
