@@ -44,7 +44,7 @@ from ptune.train import Learner, Listener, RunFolder, TrainResult, replace, trai
 
 __all__ = ["Splits", "build_model", "fit", "read_splits", "run", "trainable_copy"]
 
-_NUM_ROWS_MEASURED = 100
+_NUM_ROWS_MEASURED = 128
 _ROWS = "rows.json"
 
 
