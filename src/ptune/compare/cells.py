@@ -122,8 +122,8 @@ class CellRunner:
             best, failed = self._best(contender, setup, rows, seed, trials, tally)
         except MissingPackage as error:
             return replace(cell, reason=str(error))
-        cell = replace(cell, num_trials=contender.num_trials(trials), learn_seconds=tally.seconds)
-        cell = replace(cell, was_learned=tally.computed == len(trials))
+        were_all_learned, num_trials = tally.computed == len(trials), contender.num_trials(trials)
+        cell = replace(cell, num_trials=num_trials, learn_seconds=tally.seconds, was_learned=were_all_learned)
         if best is None:
             return replace(cell, reason=failed, was_computed=tally.computed > 0)
         key, fit, fitted = best
@@ -241,8 +241,9 @@ class CellRunner:
         fitted: Fitted | None,
         tally: "_Tally",
     ) -> tuple[dict[str, Probabilities], float | None]:
-        """Of all test sets; only texts that were never asked are asked. A task that was just loaded is slow at first: its time
-        counts only where there is no other.
+        """Of all test sets; only texts that were never asked are asked.
+
+        A task that was just loaded is slow at first: its time counts only where there is no other.
         """
         missing = self._missing(key)
         if missing:

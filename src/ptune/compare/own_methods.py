@@ -15,19 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ptune.compare.contender import (
-    ON_TORCH,
-    Contender,
-    Fitted,
-    Needs,
-    Packages,
-    Paradigm,
-    Point,
-    Probabilities,
-    Registry,
-    Setup,
-    rates,
-)
+from ptune.compare.contender import ON_TORCH, Contender, Fitted, Needs, Paradigm, Point, Probabilities, Registry, Setup, rates
 from ptune.compare.store import files_of
 from ptune.data import Example
 from ptune.inputs import trunk_start
@@ -87,7 +75,7 @@ class OwnMethod(Contender):
     """
 
     needs: Needs = "backbone"
-    packages: Packages = ON_TORCH
+    packages = ON_TORCH
 
     def __init__(
         self,
@@ -205,7 +193,7 @@ class InContextLearning(Contender):
     title = "in-context learning"
     paradigm: Paradigm = "prompting"
     needs: Needs = "backbone"
-    packages: Packages = ON_TORCH
+    packages = ON_TORCH
 
     def trials(self, count: int) -> list[dict[str, Any]]:
         """Demonstrations of each label."""

@@ -15,18 +15,7 @@ from torch import Tensor, nn
 
 from ptune.compare.baselines.loop import train_network
 from ptune.compare.baselines.plain import by_length, padded, plain_classifier, text_ids
-from ptune.compare.contender import (
-    ON_TORCH,
-    Contender,
-    Fitted,
-    Needs,
-    Packages,
-    Paradigm,
-    Probabilities,
-    Registry,
-    Setup,
-    rates,
-)
+from ptune.compare.contender import ON_TORCH, Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup, rates
 from ptune.data import Example
 
 __all__ = ["FineTuning", "TunedClassifier", "train_classifier"]
@@ -73,7 +62,7 @@ class FineTuning(Contender):
 
     paradigm: Paradigm = "fine-tuning"
     needs: Needs = "backbone"
-    packages: Packages = ON_TORCH
+    packages = ON_TORCH
     copies_model = True
 
     def __init__(self, name: str, title: str, *, all_weights: bool, rate: float) -> None:

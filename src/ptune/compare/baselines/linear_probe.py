@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptune.compare.baselines.optional import need, package_version
 from ptune.compare.baselines.plain import by_length, padded, text_ids
-from ptune.compare.contender import ON_TORCH, Contender, Fitted, Needs, Packages, Paradigm, Probabilities, Registry, Setup
+from ptune.compare.contender import ON_TORCH, Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup
 from ptune.data import Example
 
 __all__ = ["LinearProbe", "embeddings"]
@@ -58,7 +58,7 @@ class LinearProbe(Contender):
     title = "logistic regression on hidden states"
     paradigm: Paradigm = "fine-tuning"
     needs: Needs = "backbone"
-    packages: Packages = (
+    packages = (
         ("scikit-learn", "sklearn.linear_model"),
         ("scikit-learn", "sklearn.preprocessing"),
         ("scikit-learn", "sklearn.pipeline"),

@@ -23,18 +23,7 @@ from ptune.compare.baselines.loop import train_network
 from ptune.compare.baselines.optional import need, package_version
 from ptune.compare.baselines.plain import by_length, padded, plain_classifier, plain_language_model
 from ptune.compare.baselines.wording import PlainRow, Wording, why_no_wording, wording_of
-from ptune.compare.contender import (
-    ON_TORCH,
-    Contender,
-    Fitted,
-    Needs,
-    Packages,
-    Paradigm,
-    Probabilities,
-    Registry,
-    Setup,
-    rates,
-)
+from ptune.compare.contender import ON_TORCH, Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup, rates
 from ptune.data import Example
 
 __all__ = ["NUM_TOKENS", "PeftMethod"]
@@ -89,7 +78,7 @@ class PeftMethod(Contender):
     """
 
     needs: Needs = "backbone"
-    packages: Packages = (("peft", "peft"), *ON_TORCH)
+    packages = (("peft", "peft"), *ON_TORCH)
     copies_model = True
     load_per_step = 2.5
 

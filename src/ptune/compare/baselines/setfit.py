@@ -22,18 +22,7 @@ from numpy.typing import NDArray
 
 from ptune.compare.baselines.optional import need, package_version
 from ptune.compare.baselines.plain import plain_config, text_length
-from ptune.compare.contender import (
-    ON_TORCH,
-    Contender,
-    Fitted,
-    Needs,
-    Packages,
-    Paradigm,
-    Probabilities,
-    Registry,
-    Setup,
-    rates,
-)
+from ptune.compare.contender import ON_TORCH, Contender, Fitted, Needs, Paradigm, Probabilities, Registry, Setup, rates
 from ptune.data import Example
 
 __all__ = ["SetFit"]
@@ -63,7 +52,7 @@ class SetFit(Contender):
     paradigm: Paradigm = "fine-tuning"
     needs: Needs = "backbone"
     version = 2  # the recipe's max_length is read
-    packages: Packages = (
+    packages = (
         ("setfit", "setfit"),
         ("sentence-transformers", "sentence_transformers"),
         ("scikit-learn", "sklearn.linear_model"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ptune.compare.baselines.loop import train_network
 from ptune.compare.baselines.optional import need, package_version
-from ptune.compare.contender import Contender, Fitted, Packages, Paradigm, Probabilities, Registry, Setup, rates
+from ptune.compare.contender import Contender, Fitted, Paradigm, Probabilities, Registry, Setup, rates
 from ptune.data import Example
 
 __all__ = ["BiLSTM", "TextCNN", "WordVectorNetwork", "units"]
@@ -127,7 +127,7 @@ class WordVectorNetwork(Contender):
     """
 
     paradigm: Paradigm = "word vectors"
-    packages: Packages = (("gensim", "gensim.models.word2vec"), ("torch", "torch"))
+    packages = (("gensim", "gensim.models.word2vec"), ("torch", "torch"))
     uses_unlabelled = True
 
     def __init__(self, name: str, title: str, network: type[BiLSTM] | type[TextCNN]) -> None:
