@@ -7,7 +7,7 @@ import pytest
 import ptune
 from ptune.bundle import read_bundle
 from ptune.data import read_examples
-from ptune.recipe.showing import shown_examples, training_log
+from ptune.recipe.showing import candidate_facts, shown_examples, training_log
 from ptune.train import TrainResult
 from tiny import tiny_backbone
 
@@ -75,3 +75,10 @@ def test_a_bundle_shows_them_unless_told_not_to(count: int | None, tmp_path: Pat
     assert [line["step"] for line in card["training"]["log"]] == [1, 2, 3, 4]
     assert "| step | loss | validation | validation loss |\n" in text
     assert f"| 4 | {card['training']['log'][-1]['loss']:.4f} |" in text
+
+
+def test_a_run_that_noted_no_candidates_says_nothing_of_them() -> None:
+    """As when a run that an older version finished is read again."""
+    assert candidate_facts(TrainResult()) == {} == candidate_facts(TrainResult(candidate_rates=[0.1, 0.3]))
+    told = candidate_facts(TrainResult(candidate_rates=[0.1, 0.3], candidate_scores=[0.5, 0.75], chosen=1))
+    assert told["chosen"] == 2 and told["candidates"][1] == {"number": 2, "learning_rate": 0.3, "score": 0.75}

@@ -144,7 +144,7 @@ def run(
     settle_confidence(model, recipe, validation)
     report = model.judge(judged) if judged else None
     task = Task(model.requires_grad_(False), _facts(recipe, model, splits, zero, result, losses, report))
-    if recipe.candidates > 1:
+    if task.facts.get("training", {}).get("candidates"):
         say(candidate_line(task.facts["training"]))
     task.facts.update(abstention_facts(model, judged))
     if held_out is not None:

@@ -88,9 +88,10 @@ def candidate_facts(result: TrainResult) -> dict[str, Any]:
     """Each candidate's learning rate and best score on validation, else its mean loss in the last tenth of the steps.
 
     Returns:
-        `candidates`, numbered from 1, and `chosen`, the number of the one that was kept; nothing without candidates.
+        `candidates`, numbered from 1, and `chosen`, the number of the one that was kept; nothing without candidates, or of a
+        run that was finished by a version which did not note them.
     """
-    if not result.candidate_rates:
+    if not result.candidate_rates or not (result.candidate_scores or result.candidate_losses):
         return {}
     last = result.candidate_losses[-ceil(len(result.candidate_losses) / 10) :]
     name = "score" if result.candidate_scores else "loss"
