@@ -107,6 +107,39 @@ def test_stress(table: Path, ptune: Run) -> None:
     assert wrong.code == 2 and "'data' is not NAME=DATA" in wrong.err
 
 
+def test_stress_of_a_task_that_writes(table: Path, ptune: Run) -> None:
+    recipe = (
+        "task: generation\ntrain: data/texts.jsonl\ntemplate: '{text} So it was{mask}'\nbackbone: ./model\n"
+        "method: {name: prompt-tuning, num_tokens: 2}\nsteps: 2\nmax_new_tokens: 4\n"
+    )
+    (table / "write.yaml").write_text(recipe, encoding="utf-8")
+    write_rows(table / "data" / "texts.jsonl", [{"text": f"The {what}", "target": "great"} for what in ("film", "plot")])
+    assert ptune("train", "write.yaml", "--out", "wrote", "--quiet").code == 0
+    ran = ptune("stress", "wrote/bundle", "data/texts.jsonl", "-o", "stress.md")
+    assert ran.code == 0, ran.err
+    for words in ("distinct-1", "right answers", "as the task writes", "sampled at temperature 0.7"):
+        assert words in ran.out and words in Path("stress.md").read_text(encoding="utf-8")
+    assert len(ptune("stress", "wrote/bundle", "data/texts.jsonl", "--json").json["varieties"]) == 4
+    wrong = ptune("stress", "wrote/bundle", "data/texts.jsonl", "--other", "same=data/texts.jsonl")
+    assert wrong.code == 2 and "another domain is for classification" in wrong.err
+
+
+def test_further_shots_are_left_out_where_the_command_line_asks_for_some(table: Path, ptune: Run) -> None:
+    (table / "further.yaml").write_text(
+        (table / "recipe.yaml").read_text(encoding="utf-8")
+        + "compare: {methods: [majority, tfidf-svm], shots: 2, seeds: 1, also: {shots: 1, methods: tfidf-svm}}\n",
+        encoding="utf-8",
+    )
+
+    def rows(*words: str) -> list[tuple[str, int]]:
+        return [
+            (row["method"], row["shots"]) for row in ptune("compare", "further.yaml", "--quiet", "--json", *words).json["rows"]
+        ]
+
+    assert rows() == [("tfidf-svm", 1), ("majority", 2), ("tfidf-svm", 2)]
+    assert rows("--shots", "1", "--out", "there") == [("majority", 1), ("tfidf-svm", 1)]
+
+
 def test_what_is_recommended_is_compared_with_what_was(table: Path, ptune: Run) -> None:
     words = ("--shots", "2", "--seeds", "1", "--quiet", "--method", "majority")
     assert ptune("compare", "recipe.yaml", *words, "--method", "tfidf-svm").code == 0

@@ -136,13 +136,25 @@ def test_renamed_columns_and_a_models_own_keys_reach_no_method(
 
 
 def test_candidates_are_trials(words: Words, tmp_path: Path) -> None:
-    methods = ["p-tuning", "p-tuning-candidates", {"many": {"method": "p-tuning", "candidates": 3}}]
+    methods = ["p-tuning", "p-tuning-candidates", "p-tuning-ensemble", {"many": {"method": "p-tuning", "candidates": 3}}]
     first = run_comparison(spec_of(words, methods=methods), tmp_path)
-    assert "set tune_on: each" in reasons(first)["p-tuning-candidates"]
     tried = {(cell.method, cell.seed): cell.num_trials for cell in first.cells}
-    assert tried["p-tuning", 1] == 2 and tried["many", 1] == 6 and tried["many", 2] == 3
+    assert [tried[name, 1] for name in ("p-tuning", "p-tuning-candidates", "p-tuning-ensemble", "many")] == [2, 2, 2, 6]
+    assert [tried[name, 2] for name in ("p-tuning", "p-tuning-candidates", "p-tuning-ensemble", "many")] == [1, 1, 2, 3]
     each = run_comparison(spec_of(words, methods=methods[:2], tune_on="each"), tmp_path)
     assert [cell.num_trials for cell in each.cells] == [2] * 4 and set(reasons(each).values()) == {""}
+
+
+def test_further_seeds_take_the_chosen_candidates_rate(words: Words, tmp_path: Path) -> None:
+    """On them one prompt learns, as without candidates, and as on the first seed also in a run that goes on."""
+    outcome = run_comparison(spec_of(words, methods=["p-tuning-candidates"], trials=3), tmp_path)
+    first, second = (cell.fit for cell in outcome.cells)
+    assert first is not None and second is not None and first.settings == {"candidates": 3}
+    assert second.settings == {"learning_rate": first.facts["learning_rate"]}
+    assert run_comparison(spec_of(words, methods=["p-tuning-candidates"], trials=3), tmp_path).num_computed == 0
+    rate = {"alone": {"method": "p-tuning", "learning_rate": first.facts["learning_rate"]}}
+    alone = figures(run_comparison(spec_of(words, methods=[rate], seeds=[2], trials=1), tmp_path))
+    assert figures(outcome)["p-tuning-candidates", 2] == alone["alone", 2]
 
 
 def test_methods_of_ones_own_begin_with_the_recipe(words: Words, tmp_path: Path) -> None:

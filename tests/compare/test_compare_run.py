@@ -15,6 +15,7 @@ from ptune.compare.contender import Contender, Fitted, Registry, Setup
 from ptune.compare.jobs import run_jobs
 from ptune.compare.recommendation import recommend
 from ptune.compare.report.markdown import markdown
+from ptune.compare.report.page import page
 from ptune.compare.report.table import table
 from ptune.compare.results import read_summary
 from ptune.compare.run import run_comparison
@@ -58,12 +59,14 @@ def _count(monkeypatch: pytest.MonkeyPatch, contender: Contender, what: str, cou
 
 
 def test_every_cell_has_figures_or_a_reason(words: dict[str, Any], tmp_path: Path) -> None:
-    outcome = run_comparison(spec_of(words, methods="all", backbones=[tiny_backbone("gpt2")], seeds=[1]), tmp_path)
+    spec = spec_of(words, methods="all", backbones=[tiny_backbone("gpt2")], seeds=[1], trials=1)
+    outcome = run_comparison(spec, tmp_path)
     assert {cell.method for cell in outcome.cells} == set(Registry.contenders)
     for cell in outcome.cells:
         assert (cell.fit is None) == bool(cell.reason)
     reasons = {cell.method: cell.reason for cell in outcome.cells if cell.reason}
-    assert "no encoder" in reasons["setfit"] and set(reasons) <= {"setfit", "in-context"}
+    without_wordings = {"pet", "ipet", "refined-words", "word-weights"}
+    assert {"setfit", *without_wordings} <= set(reasons) <= {"setfit", "in-context", *without_wordings}
 
 
 def test_a_second_run_recomputes_nothing(words: dict[str, Any], tmp_path: Path, counted: Counter[str]) -> None:
@@ -356,6 +359,37 @@ def test_a_recipe_with_a_section_is_a_spec(tmp_path: Path) -> None:
     assert "train" not in spec.words and spec.words["template"] == "{text}{soft:3} It was{mask}"
 
 
+def test_some_methods_are_run_further(words: dict[str, Any]) -> None:
+    backbones = ["smollm2-135m-q4", "minilm-l6"]
+    also = [{"shots": [2, 12], "backbones": "minilm-l6"}, {"methods": ["lora"], "backbones": ["qwen3-0.6b-q4", "minilm-l6"]}]
+    settings = {"methods": ["majority", "p-tuning", "lora"], "shots": 6, "backbones": backbones, "also": also}
+    spec = make_spec(words, settings, name="further")
+    lines = [(line.shots, line.contender.name, line.backbone_name) for line in spec.lines()]
+    few = [("majority", ""), ("p-tuning", "minilm-l6")]  # of the core
+    whole = [("majority", ""), *((name, model) for name in ("p-tuning", "lora") for model in backbones)]
+    assert lines == [(2, *one) for one in few] + [(6, *one) for one in (*whole, ("lora", "qwen3-0.6b-q4"))] + [
+        (12, *one) for one in few
+    ]
+    assert spec.shots == (6,) and spec.all_shots == (2, 6, 12) and spec.to_dict()["shots"] == [6]
+
+
+def test_shots_of_some_methods_decide_nothing(words: dict[str, Any], tmp_path: Path) -> None:
+    """What is recommended, and shown first, is of the number of shots that all methods have."""
+    also = {"shots": [3, 12], "methods": "tfidf-svm"}
+    spec = spec_of(words, methods=["majority", "tfidf-svm", "tfidf-logistic"], also=also)
+    summary = read_summary(json.loads(json.dumps(summarise(run_comparison(spec, tmp_path)).to_dict())))
+    assert summary.shots == (3, 6, 12) and summary.main_shots == 6
+    advice = recommend(summary)
+    assert advice.best is not None and advice.best.shots == 6
+    report = markdown(summary, advice, "en")
+    places = [report.index(f"## {shots} rows per label") for shots in (6, 12, 3)]
+    assert places == sorted(places)
+    shown = [part[0] for part in table(summary, {}).split('data-shots="')[1:]]
+    assert shown == ["6", "6", "6", "1", "3"]  # the first digits, 12 before 3
+    drawn = page(summary, advice).split("<figure>")[1]
+    assert drawn.count('class="mark"') == 1 and "TF-IDF + linear SVM" in drawn  # the others have no curve
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -366,7 +400,10 @@ def test_a_recipe_with_a_section_is_a_spec(tmp_path: Path) -> None:
         ({"methods": [{"mine": {"dtype": "bf16"}}]}, "'dtype' is no recipe key that a method can change"),
         ({"methods": [{"p-tuning": {}}]}, "'p-tuning' is a method's own name"),
         ({"trials": 9}, "less than or equal to 5"),
-        ({"shots": [0]}, "shots must be 1 or more"),
+        ({"shots": [0]}, "compare.shots: shots must be 1 or more"),
+        ({"also": {"shots": 0}}, "compare.also.0.shots: shots must be 1 or more"),
+        ({"also": [{"methods": "core"}]}, "compare.also.0: neither shots nor backbones are given"),
+        ({"also": {"shots": 4, "methods": "lora"}}, r"compare.also\[0\].methods: 'lora' is not among the methods"),
         ({"leave_out": ["lora"]}, "'lora' is not among the methods"),
         ({"methods": "majority", "leave_out": ["majority"]}, "no method is left"),
     ],

@@ -177,7 +177,8 @@ def _given(
         "trials": trials,
         "test_rows": test_rows,
     }
-    return {key: value for key, value in values.items() if value is not None}
+    narrowed = {"also": ()} if shots or backbones else {}  # what the command line asks for is all that is run
+    return {**{key: value for key, value in values.items() if value is not None}, **narrowed}
 
 
 def _show(summary: "Summary", advice: "Recommendation", report: Path, language: str, *, as_json: bool) -> None:
@@ -185,7 +186,7 @@ def _show(summary: "Summary", advice: "Recommendation", report: Path, language: 
         print_json({**summary.to_dict(), "recommendation": advice.to_dict(), "report": str(report)})
         return
     rows = [["method", "model", "accuracy", "deviation", "95 % interval", "to the best", "learning s", "stored kB"]]
-    for row in summary.of_shots(summary.shots[-1]):
+    for row in summary.of_shots(summary.main_shots):
         assert row.accuracy is not None
         spread = "-" if row.accuracy.deviation is None else f"{row.accuracy.deviation:.3f}"
         span = f"{row.accuracy.low:.3f} to {row.accuracy.high:.3f}"
@@ -193,7 +194,7 @@ def _show(summary: "Summary", advice: "Recommendation", report: Path, language: 
         verdict = "best" if row.is_best else apart
         price = f"{row.train_seconds:.1f}", f"{row.num_bytes / 1000:,.1f}"
         rows.append([row.title, row.backbone or "-", f"{row.mean:.3f}", spread, span, verdict, *price])
-    print(f"{summary.shots[-1]} rows of each label, {len(summary.spec['seeds'])} seeds:\n{table(rows)}\n")
+    print(f"{summary.main_shots} rows of each label, {len(summary.spec['seeds'])} seeds:\n{table(rows)}\n")
     print("\n".join(one.chinese if language == "zh" else one.english for one in advice.findings))
     print(f"\nreport  {report}")
 

@@ -1,4 +1,4 @@
-"""`ptune stress`: what a trained task loses when texts are written otherwise, or it is asked otherwise; and slices."""
+"""`ptune stress`: what a trained task loses when texts are written otherwise, or it is asked otherwise; slices; variety."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,9 +36,10 @@ def stress(
     language: Language = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test a trained task on texts written otherwise, and on slices."""
+    """Test a trained task on texts written otherwise, and on slices; of one that writes, how varied its texts are."""
+    from ptune.compare.stress import DiversityReport, diversity, diversity_markdown, diversity_table, stress_markdown
     from ptune.compare.stress import stress as run
-    from ptune.compare.stress import stress_markdown
+    from ptune.model import WritingModel
     from ptune.task import load
 
     named = [_named(text) for text in other or ()]
@@ -47,12 +48,21 @@ def stress(
     def read(source: str) -> "tuple[Example, ...]":
         return labelled_rows(task, source, label=label, columns=renamed, encoding=encoding, split=split)[:rows]
 
-    report = run(task, read(data), others={name: read(source) for name, source in named}, seed=seed)
+    report: StressReport | DiversityReport
+    if isinstance(task.model, WritingModel):
+        if named:
+            raise DataError("another domain is for classification", where="--other", fix="leave it out")
+        report = diversity(task, read(data), seed=seed)
+    else:
+        report = run(task, read(data), others={name: read(source) for name, source in named}, seed=seed)
     shown = language or report.language
     if out is not None:
-        out.write_text(stress_markdown(report, shown), encoding="utf-8")
+        text = diversity_markdown(report, shown) if isinstance(report, DiversityReport) else stress_markdown(report, shown)
+        out.write_text(text, encoding="utf-8")
     if as_json:
         print_json(report.to_dict())
+    elif isinstance(report, DiversityReport):
+        print(table(diversity_table(report, shown)))
     else:
         _show(report, shown)
 

@@ -137,7 +137,7 @@ class CellRunner:
             key=key,
             probabilities=probabilities,
             predict_seconds=seconds,
-            num_unlabelled=len(setup.unlabelled) if contender.uses_unlabelled else 0,
+            num_unlabelled=len(setup.unlabelled[: contender.most_unlabelled]) if contender.uses_unlabelled else 0,
             was_computed=tally.computed > 0,
         )
 
@@ -177,7 +177,7 @@ class CellRunner:
         if contender.uses_label_counts:
             facts["label_counts"] = setup.label_counts
         if contender.uses_unlabelled:
-            facts["unlabelled"] = fingerprint(setup.unlabelled)
+            facts["unlabelled"] = fingerprint(setup.unlabelled[: contender.most_unlabelled])
         return key_of(facts)
 
     def _best(

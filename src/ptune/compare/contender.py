@@ -101,7 +101,7 @@ class Setup:
         backbone: the model, None for contenders that need none.
         steps: number of training rows -> optimiser steps of whatever is trained by steps.
         batch_size: rows of a step.
-        unlabelled: texts without labels that a contender may learn from (word vectors do).
+        unlabelled: texts without labels that a contender may learn from (word vectors and PET do), in an order by chance.
         label_counts: rows of each label in all of the training file, of which the shots are a part.
         kept: contexts that cells share.
     """
@@ -190,9 +190,10 @@ class Contender(ABC):
         needs: `nothing`, or a `backbone`.
         version: goes up when the same settings would give other results.
         uses_unlabelled, uses_label_counts: whether `Setup.unlabelled` and `Setup.label_counts` matter.
+        most_unlabelled: texts without labels that it reads at most; None for all of them.
         copies_model: whether it learns in a copy of the model, so that the loaded one is in memory for the comparison alone.
         own_fields: of rows, that it reads beside those of the recipe's template.
-        tries_within: whether one fit chooses among several settings by itself, on every seed.
+        wording: keys that a comparison may give it (`wordings`), of a method that asks otherwise than the recipe does.
         packages: what it is made with, other than ptune: their versions decide its results too, and their modules are imported
             before learning is timed.
         load_per_step: how much more a training step costs than reading the same rows; 0 where nothing is trained by steps.
@@ -204,10 +205,11 @@ class Contender(ABC):
     needs: Needs = "nothing"
     version: int = 1
     uses_unlabelled: bool = False
+    most_unlabelled: int | None = None
     uses_label_counts: bool = False
     copies_model: bool = False
     own_fields: tuple[str, ...] = ()
-    tries_within: bool = False
+    wording: tuple[str, ...] = ()
     packages: Packages = ()
     load_per_step: float = 0.0
 
@@ -218,6 +220,15 @@ class Contender(ABC):
     def num_trials(self, trials: Sequence[Mapping[str, Any]]) -> int:
         """How many settings are tried with these `trials`, those that a fit tries by itself included."""
         return len(trials)
+
+    def carried(self, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What further seeds take over from the choice of the first: its settings, or what a fit chose by itself.
+
+        Args:
+            settings: the trial that did best.
+            facts: of what was learned with it.
+        """
+        return dict(settings)
 
     def refusal(self, setup: Setup) -> str:
         """Why it cannot run on this backbone or with these label words; empty where it can."""

@@ -49,7 +49,7 @@ def guarded_row(summary: Summary, advice: Recommendation, method: str | None) ->
     Raises:
         RecipeError: no such method, or no figures.
     """
-    rows = summary.of_shots(summary.shots[-1])
+    rows = summary.of_shots(summary.main_shots)
     if method is not None:
         named = next((row for row in rows if row.method == method), None)
         if named is None:

@@ -39,7 +39,7 @@ def run_jobs(
     """
     if jobs <= 1:
         return run_comparison(spec, folder, budget_seconds=budget_seconds, retry=retry, say=say)
-    if any(isinstance(one, Backbone) for one in spec.backbones):
+    if any(isinstance(one, Backbone) for one in spec.all_backbones):
         raise RecipeError("a loaded model cannot go to another process", where="jobs", fix="name the model, or use one job")
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)

@@ -1,7 +1,8 @@
 """What to use, in words, by rules that follow from the numbers; the rules stand in the report beside what they gave.
 
-In: a `Summary`. Out: `Recommendation`: the row that is recommended for the largest number of shots, and findings, each with the
-rule that it comes from, in English and Chinese (`sentences.yaml`). No rule knows a method by name, but for the majority label.
+In: a `Summary`. Out: `Recommendation`: the row that is recommended for the largest number of shots that all methods have, and
+findings, each with the rule that it comes from, in English and Chinese (`sentences.yaml`). No rule knows a method by name, but
+for the majority label.
 """
 
 from collections.abc import Iterator
@@ -78,8 +79,8 @@ def rules() -> dict[str, Both]:
 
 
 def recommend(summary: Summary) -> Recommendation:
-    """Applies the rules to the rows of the largest number of shots."""
-    rows = summary.of_shots(summary.shots[-1])
+    """Applies the rules to the rows of the largest number of shots that all methods have."""
+    rows = summary.of_shots(summary.main_shots)
     best = next((row for row in rows if row.is_best), None)
     if best is None:
         return Recommendation(None, None, (finding("learned", "no_figures"),))

@@ -149,6 +149,11 @@ class Summary:
         """Numbers of shots, the smallest first."""
         return tuple(sorted({row.shots for row in self.rows}))
 
+    @property
+    def main_shots(self) -> int:
+        """The number of shots that all methods have: the largest one asked for, those of some methods aside."""
+        return max([shots for shots in self.spec.get("shots", ()) if shots in self.shots] or self.shots)
+
     def of_shots(self, shots: int) -> list[Row]:
         """Rows with figures, the best first."""
         rows = [row for row in self.rows if row.shots == shots and row.accuracy is not None]

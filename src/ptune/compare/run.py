@@ -14,7 +14,7 @@ from typing import Any
 from ptune.backbone import Backbone, load_backbone
 from ptune.compare.cells import Cell, CellRunner
 from ptune.compare.contender import KeptTexts, Setup
-from ptune.compare.samples import Pools, SeedRows, make_pools, rows_of_seed
+from ptune.compare.samples import Pools, SeedRows, make_pools, ranked, rows_of_seed
 from ptune.compare.spec import Line, Spec, name_of
 from ptune.compare.store import Store
 from ptune.compare.timing import Clock
@@ -90,11 +90,13 @@ class Comparison:
             others=others,
         )
         self._label_counts = tuple(sum(row.label == name for row in self.pools.train) for name in self.labels)
+        unlabelled = ranked(self.pools.train, "unlabelled")[: settings.unlabelled]
+        self.unlabelled = tuple(Example(row.fields) for row in unlabelled)
         self.kept = KeptTexts()
         self.runner = CellRunner(Store(self.folder), self.pools, retry=self.retry)
         self._steps = recipe.train_settings().num_steps
         self._batch_size = recipe.batch_size
-        for shots in self.spec.shots:
+        for shots in self.spec.all_shots:
             for seed in settings.seeds:  # too few rows are an error before any work
                 self.rows(shots, seed)
 
@@ -118,7 +120,8 @@ class Comparison:
             trials=self.trials(line, seed),
         )
         if cell.fit is not None:
-            self._chosen.setdefault(at, cell.fit.settings)  # of the first seed that gave figures
+            carried = line.contender.carried(cell.fit.settings, cell.fit.facts)
+            self._chosen.setdefault(at, carried)  # of the first seed that gave figures
         return cell
 
     def refusal(self, line: Line) -> str:
@@ -126,9 +129,6 @@ class Comparison:
         loaded = None if line.backbone is None else self._load(line.backbone)
         if isinstance(loaded, PtuneError):
             return str(loaded)
-        settings = self.spec.settings
-        if line.contender.tries_within and settings.tune_on == "first" and len(settings.seeds) > 1:
-            return "it tries several settings on every seed, the others on the first alone; set tune_on: each for equal chances"
         return line.contender.refusal(self._setup(line))
 
     def trials(self, line: Line, seed: int) -> list[dict[str, Any]]:
@@ -151,7 +151,6 @@ class Comparison:
     def _setup(self, line: Line) -> Setup:
         backbone = None if line.backbone is None else self._load(line.backbone)
         assert not isinstance(backbone, PtuneError)  # see `refusal`
-        unlabelled = self.pools.train[: self.spec.settings.unlabelled]
         return Setup(
             self.labels,
             self.language,  # type: ignore[arg-type]
@@ -159,7 +158,7 @@ class Comparison:
             backbone,
             self.num_steps,
             self._batch_size,
-            tuple(Example(row.fields) for row in unlabelled),
+            self.unlabelled,
             self._label_counts,
             self.kept,
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ptune.data import Example, fingerprint
 from ptune.errors import DataError
 
-__all__ = ["Pools", "SeedRows", "digest", "make_pools", "rows_of_seed"]
+__all__ = ["Pools", "SeedRows", "digest", "make_pools", "ranked", "rows_of_seed"]
 
 _TEST_SHARE = 0.3
 
@@ -111,16 +111,14 @@ def rows_of_seed(pools: Pools, labels: Sequence[str], shots: int, num_validation
     train: list[Example] = []
     validation: list[Example] = []
     for label in labels:
-        own = _ranked([row for row in pools.train if row.label == label], str(seed))
-        beside = (
-            _ranked([row for row in pools.validation if row.label == label], str(seed)) if pools.validation else own[shots:]
-        )
+        own = ranked([row for row in pools.train if row.label == label], str(seed))
+        beside = ranked([row for row in pools.validation if row.label == label], str(seed)) if pools.validation else own[shots:]
         if len(own) < shots or not beside:
             have = f"class '{label}' has {len(own)} rows, {shots} shots and at least one validation row are wanted"
             raise DataError(have, where="compare.shots", fix=f"lower shots to {max(1, len(own) // 2)}, or add rows")
         train += own[:shots]
         validation += beside[:num_validation]
-    return SeedRows(_ranked(train, f"{seed} order"), _ranked(validation, f"{seed} order"))
+    return SeedRows(ranked(train, f"{seed} order"), ranked(validation, f"{seed} order"))
 
 
 def _bare(rows: Sequence[Example], fields: Sequence[str]) -> tuple[Example, ...]:
@@ -130,8 +128,8 @@ def _bare(rows: Sequence[Example], fields: Sequence[str]) -> tuple[Example, ...]
     )
 
 
-def _ranked(rows: Sequence[Example], salt: str) -> tuple[Example, ...]:
-    """Rows in an order in which each one's place depends on its own content."""
+def ranked(rows: Sequence[Example], salt: str) -> tuple[Example, ...]:
+    """Rows in an order by chance, in which each one's place depends on its own content and `salt`."""
     return tuple(sorted(rows, key=lambda row: hashlib.sha256(f"{salt} {fingerprint([row])}".encode()).digest()))
 
 
@@ -139,7 +137,7 @@ def _first(rows: Sequence[Example], number: int | None, salt: str) -> tuple[Exam
     """So many rows, in the order in which they came."""
     if number is None or len(rows) <= number:
         return tuple(rows)
-    chosen = {id(row) for row in _ranked(rows, salt)[:number]}
+    chosen = {id(row) for row in ranked(rows, salt)[:number]}
     return tuple(row for row in rows if id(row) in chosen)
 
 
@@ -152,7 +150,7 @@ def _split_off(rows: Sequence[Example], labels: Sequence[str], limit: int | None
     wanted = _TEST_SHARE if limit is None else min(_TEST_SHARE, limit / max(1, len(rows)))
     test: list[Example] = []
     for label in labels:
-        own = _ranked([row for row in rows if row.label == label], "test")
+        own = ranked([row for row in rows if row.label == label], "test")
         test += own[: max(1, round(wanted * len(own)))]
     taken = {id(row) for row in test}
     return [row for row in rows if id(row) in taken], [row for row in rows if id(row) not in taken]

@@ -6,20 +6,20 @@ In: a YAML file, or a recipe's words. Out: `Spec`: the recipe's own keys, and wh
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ptune.backbone import Backbone
-from ptune.compare import baselines, own_methods  # noqa: F401  # which register themselves
-from ptune.compare.contender import MAX_TRIALS, Contender, Registry
-from ptune.compare.own_methods import own_method
+from ptune.compare import baselines, own_methods, strategy_methods  # noqa: F401  # which register themselves
+from ptune.compare.contender import MAX_TRIALS, Contender, Registry, Setup
+from ptune.compare.own_methods import OwnMethod, own_method
 from ptune.data import did_you_mean
 from ptune.errors import RecipeError
 from ptune.recipe import Recipe, read_values
 from ptune.train import TrainSettings
 
-__all__ = ["CORE", "CompareSettings", "Line", "Spec", "make_spec", "name_of", "read_spec", "with_settings"]
+__all__ = ["CORE", "CompareSettings", "Further", "Line", "Spec", "make_spec", "name_of", "read_spec", "with_settings"]
 
 CORE = (
     "majority",
@@ -44,9 +44,51 @@ _COMPUTING_KEYS = ("checkpointing", "keep_context", "context_memory", "context_d
 _LEARNING_KEYS = (
     *(key for key in TrainSettings.model_fields if key not in _COMPUTING_KEYS),
     *("tune", "head", "pool", "class_weights", "label_smoothing"),
-    *("learn", "folds", "pull", "r_drop", "label_loss", "augment", "temperature", "abstain_below", "out_of_scope"),
+    *("learn", "folds", "pull", "r_drop", "label_loss", "label_conditioning", "augment"),
+    *("temperature", "abstain_below", "out_of_scope"),
 )
 """Recipe keys that say how ptune's own methods learn: a method's own count; steps and batches are the same for all."""
+
+
+def _as_several(value: Any) -> Any:
+    return (value,) if isinstance(value, int | str | Backbone) and not isinstance(value, bool) else value
+
+
+def _as_shots(value: tuple[int, ...]) -> tuple[int, ...]:
+    if not value or min(value) < 1:
+        raise ValueError("shots must be 1 or more")
+    return tuple(sorted(set(value)))
+
+
+def _as_parts(value: Any) -> Any:
+    return (value,) if isinstance(value, Mapping) else value
+
+
+Shots = Annotated[tuple[int, ...], BeforeValidator(_as_several), AfterValidator(_as_shots)]
+Models = Annotated[tuple[Any, ...], BeforeValidator(_as_several), Field(min_length=1)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_as_several), Field(min_length=1)]
+
+
+class Further(BaseModel):
+    """What some of the methods are run on beside the rest: further numbers of shots (a learning curve), or further models.
+
+    Args:
+        methods: names of the comparison's methods, `core`, `all`, or a list of these.
+        shots: rows of each class, a number or several; None for those of the comparison.
+        backbones: models; None for those of the comparison.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    methods: Any = "core"
+    shots: Shots | None = None
+    backbones: Models | None = None
+
+    @model_validator(mode="after")
+    def _adds_something(self) -> "Further":
+        if self.shots is None and self.backbones is None:
+            raise ValueError("neither shots nor backbones are given, so nothing is added")
+        return self
 
 
 class CompareSettings(BaseModel):
@@ -57,12 +99,15 @@ class CompareSettings(BaseModel):
         leave_out: names to leave out.
         backbones: models to run on; None for the recipe's own.
         shots: rows of each class to learn from, a number or several.
+        also: further numbers of shots or models for some of the methods.
+        wordings: method -> what it asks with in place of the recipe's template and words: templates of entailment and of
+            demonstrations, PET's patterns, lists of label words.
         seeds: each draws its own rows.
         trials: settings that each method may choose from on validation; the same number for all.
         tune_on: `first` chooses on the first seed for all of them, `each` on every seed.
         validation_shots: rows of each class to choose on; None for as many as shots.
         test_rows: rows that are judged, the same for all; None for all there are.
-        unlabelled: texts of the training file that word vectors may read without labels.
+        unlabelled: texts of the training file that word vectors may read without labels; PET reads 300 of them, refinement 200.
         tests: further test sets by name: other domains.
         examples: texts on which methods differ, in the report.
     """
@@ -71,9 +116,11 @@ class CompareSettings(BaseModel):
 
     methods: Any = "core"
     leave_out: tuple[str, ...] = ()
-    backbones: tuple[Any, ...] | None = Field(default=None, min_length=1)
-    shots: tuple[int, ...] | None = None
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    backbones: Models | None = None
+    shots: Shots | None = None
+    also: Annotated[tuple[Further, ...], BeforeValidator(_as_parts)] = ()
+    wordings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    seeds: Seeds = (1, 2, 3)
     trials: int = Field(default=3, ge=1, le=MAX_TRIALS)
     tune_on: Literal["first", "each"] = "first"
     validation_shots: int | None = Field(default=None, ge=1)
@@ -81,18 +128,6 @@ class CompareSettings(BaseModel):
     unlabelled: int = Field(default=1000, ge=0)
     tests: dict[str, Any] = Field(default_factory=dict)
     examples: int = Field(default=40, ge=0)
-
-    @field_validator("shots", "seeds", "backbones", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int | str | Backbone) and not isinstance(value, bool) else value
-
-    @field_validator("shots")
-    @classmethod
-    def _positive(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and (not value or min(value) < 1):
-            raise ValueError("shots must be 1 or more")
-        return None if value is None else tuple(sorted(set(value)))
 
 
 @dataclass(frozen=True)
@@ -142,8 +177,19 @@ class Spec:
 
     @property
     def shots(self) -> tuple[int, ...]:
-        """Rows of each class."""
+        """Rows of each class that all methods have."""
         return self.settings.shots or (self.recipe.get("shots") or 16,)
+
+    @property
+    def all_shots(self) -> tuple[int, ...]:
+        """Those that only some methods have too."""
+        return tuple(sorted({*self.shots, *(shots for one in self.settings.also for shots in one.shots or ())}))
+
+    @property
+    def all_backbones(self) -> tuple[Any, ...]:
+        """Those that only some methods run on too."""
+        further = (backbone for one in self.settings.also for backbone in one.backbones or ())
+        return tuple({name_of(one): one for one in (*self.backbones, *further)}.values())
 
     @property
     def words(self) -> dict[str, Any]:
@@ -154,10 +200,21 @@ class Spec:
         """All of them; contenders that need no model stand once for each number of shots."""
         return [
             Line(contender, backbone, shots)
-            for shots in self.shots
+            for shots in self.all_shots
             for contender in self.contenders
-            for backbone in (self.backbones if contender.needs == "backbone" else (None,))
+            for backbone in (self.all_backbones if contender.needs == "backbone" else (None,))
+            if self._is_asked(contender, backbone, shots)
         ]
+
+    def _is_asked(self, contender: Contender, backbone: Any, shots: int) -> bool:
+        """Whether a line is one of all methods, or of some that are run further."""
+        parts = [Further(methods="all", shots=self.shots), *self.settings.also]
+        return any(
+            {"all", contender.name} & {*_names(one.methods)}
+            and shots in (one.shots or self.shots)
+            and (backbone is None or name_of(backbone) in map(name_of, one.backbones or self.backbones))
+            for one in parts
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -198,9 +255,11 @@ def read_spec(path: str | Path, overrides: Mapping[str, Any] | None = None, sett
     folder = Path(path).parent
     if isinstance(section.get("tests"), dict):
         section["tests"] = {name: _beside(source, folder) for name, source in section["tests"].items()}
-    if section.get("backbones") is not None:
-        given = section["backbones"]
-        section["backbones"] = [_beside(one, folder) for one in (given if isinstance(given, list) else [given])]
+    also = _as_parts(section.get("also"))
+    for part in (section, *(also if isinstance(also, list | tuple) else ())):
+        if isinstance(part, dict) and part.get("backbones") is not None:
+            given = part["backbones"]
+            part["backbones"] = [_beside(one, folder) for one in (given if isinstance(given, list) else [given])]
     return make_spec(values, {**section, **(settings or {})}, name=Path(path).stem, where=str(path))
 
 
@@ -219,7 +278,9 @@ def make_spec(values: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
         what = f"a comparison is for task: classification, the recipe has task: {checked.task}"
         raise RecipeError(what, where=where, fix="`ptune train` and `ptune runs` serve the other kinds")
     recipe["template"] = str(checked.parsed_template())
-    return Spec(recipe, chosen, _contenders(chosen, recipe), name)
+    spec = Spec(recipe, chosen, _contenders(chosen, recipe), name)
+    _check_further(spec)
+    return replace(spec, contenders=_reworded(spec, checked.label_names()))
 
 
 def with_settings(spec: Spec, **changes: Any) -> Spec:
@@ -236,7 +297,7 @@ def _settings(values: Mapping[str, Any], where: str) -> CompareSettings:
         return CompareSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"][:1]))
+        key = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise RecipeError(f"{message} (got {first['input']!r})", where=f"{where}, compare.{key}") from None
 
@@ -257,6 +318,51 @@ def _contenders(settings: CompareSettings, recipe: Mapping[str, Any]) -> tuple[C
         del chosen[name]
     if not chosen:
         raise RecipeError("no method is left to compare", where="compare.methods", fix="name some, or write core")
+    return tuple(chosen.values())
+
+
+def _names(methods: Any) -> list[str]:
+    """Methods of a list, `core` spelt out."""
+    given = methods if isinstance(methods, list | tuple) else [methods]
+    return [name for one in given for name in (CORE if one == "core" else (str(one),))]
+
+
+def _check_further(spec: Spec) -> None:
+    """Refuses to run further what is not compared.
+
+    Raises:
+        RecipeError: a method that the comparison has not.
+    """
+    have = [contender.name for contender in spec.contenders]
+    for number, one in enumerate(spec.settings.also):
+        given = one.methods if isinstance(one.methods, list | tuple) else [one.methods]
+        other = next((str(name) for name in given if name not in ("core", "all") and str(name) not in have), None)
+        if other is not None:
+            fix = did_you_mean(other, have, "name some of compare.methods")
+            raise RecipeError(f"{other!r} is not among the methods", where=f"compare.also[{number}].methods", fix=fix)
+
+
+def _reworded(spec: Spec, labels: tuple[str, ...]) -> tuple[Contender, ...]:
+    """The contenders, some of them with wordings of their own.
+
+    Raises:
+        PtuneError: wordings of a method that takes none or is not compared, or that cannot be.
+    """
+    chosen = {contender.name: contender for contender in spec.contenders}
+    rows = {"train": spec.recipe["train"], "backbone": spec.recipe["backbone"], "steps": None, "epochs": None}
+    for name, keys in spec.settings.wordings.items():
+        where, contender = f"compare.wordings.{name}", chosen.get(name, Registry.get(name))
+        if not isinstance(contender, OwnMethod) or not contender.wording:
+            those = ", ".join(one.name for one in Registry.contenders.values() if one.wording)
+            what = f"{name!r} asks with the recipe's own template and words"
+            raise RecipeError(what, where=where, fix=f"{those} take others")
+        for key in keys:
+            if key not in contender.wording:
+                fix = did_you_mean(key, contender.wording, f"it takes {', '.join(contender.wording)}")
+                raise RecipeError(f"{key!r} is no wording of {name}", where=where, fix=fix)
+        changed = contender.reworded(keys, Setup(labels, "en", spec.words), rows, where)
+        if name in chosen:
+            chosen[name] = changed
     return tuple(chosen.values())
 
 

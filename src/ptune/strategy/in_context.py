@@ -144,9 +144,12 @@ def _drawn(recipe: Recipe, settings: InContextSettings, splits: Splits, backbone
     chosen, rows = _shown_and_read(recipe, settings, splits, seed)
     template = recipe.parsed_template()
     words = {name: listed[0] for name, listed in recipe.verbalizer().words.items()}
-    text = settings.separator.join(demo_text(template, example, words[str(example.label)]) for example in chosen)
+    shown = [demo_text(template, example, words[str(example.label)]) for example in chosen]
+    text = settings.separator.join(shown)
     whole = place_demos(template, Text(text + settings.separator))
-    return run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), rows))
+    task = run(showing(recipe, whole, backbone, len(backbone.tokens.ids(text)), rows))
+    task.facts["demonstrations"] = {"texts": shown, "separator": settings.separator}
+    return task
 
 
 def _shown_and_read(

@@ -68,7 +68,11 @@ class SetFit(Contender):
 
     def refusal(self, setup: Setup) -> str:
         """It is for sentence encoders."""
-        return "" if setup.model().kind == "encoder" else "SetFit tunes a sentence encoder; this model is no encoder"
+        model = setup.model()
+        if model.kind == "encoder":
+            return ""
+        named = f"{model.spec.name} is no encoder ({model.kind})"
+        return f"SetFit tunes a sentence encoder, and {named}; add one to compare.backbones, minilm-l6 say"
 
     def fit(
         self, setup: Setup, train: Sequence[Example], validation: Sequence[Example], *, seed: int, settings: Mapping[str, Any]

@@ -21,7 +21,7 @@ def markdown(summary: Summary, advice: Recommendation, language: str) -> str:
     """
     parts = [f"# {summary.name}: {in_markdown('report', language)}", f"## {in_markdown('recommendation', language)}"]
     parts.append("\n".join(f"- {one.chinese if language == 'zh' else one.english}" for one in advice.findings))
-    for shots in reversed(summary.shots):
+    for shots in sorted(summary.shots, key=lambda number: (number != summary.main_shots, -number)):
         parts += [f"## {shots} {in_markdown('shots', language)}", _table(summary, shots, language)]
         if reasons := _reasons(summary, shots, language):
             parts.append(reasons)

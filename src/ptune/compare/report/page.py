@@ -54,7 +54,7 @@ def page(summary: Summary, advice: Recommendation, *, language: str | None = Non
 
 def picks_of(summary: Summary, advice: Recommendation) -> dict[int, int]:
     """Rows that stand out at first, each with a colour: recommended, best, and the best of each paradigm."""
-    rows = summary.of_shots(summary.shots[-1])
+    rows = summary.of_shots(summary.main_shots)
     firsts = (next((row for row in rows if row.paradigm == paradigm), None) for paradigm in reversed(PARADIGMS))
     chosen = list(dict.fromkeys(summary.rows.index(row) for row in (advice.row, advice.best, *firsts) if row is not None))
     return {number: colour for colour, number in enumerate(chosen[:NUM_COLOURS])}
@@ -91,7 +91,7 @@ def _filters(summary: Summary) -> str:
     boxes = [
         f'<input type="search" id="name-filter" data-en="{WORDS["filter"][0]}" data-zh="{WORDS["filter"][1]}" '
         f'aria-label="{WORDS["filter"][0]}">',
-        _select("shots", [(str(shots), (str(shots), str(shots))) for shots in summary.shots], default=str(summary.shots[-1])),
+        _select("shots", [(str(shots), (str(shots), str(shots))) for shots in summary.shots], default=str(summary.main_shots)),
         _select("paradigm", [(name, PARADIGMS[name]) for name in paradigms]),
         _select("model", [(name, (name, name)) for name in models]),
         f'<button type="button" id="show-all">{both("reset")}</button>',
@@ -111,12 +111,12 @@ def _select(key: str, values: Sequence[tuple[str, tuple[str, str]]], default: st
 
 def _charts(summary: Summary, picks: Mapping[int, int]) -> str:
     numbered = [(number, row) for number, row in enumerate(summary.rows) if row.accuracy is not None]
-    last = [one for one in numbered if one[1].shots == summary.shots[-1]]
+    last = [one for one in numbered if one[1].shots == summary.main_shots]
     if not last:
         return ""
     charts = []
     if len(summary.shots) > 1:
-        lines = _lines(numbered)
+        lines = [line for line in _lines(numbered) if len(line) > 1] or _lines(numbered)
         charts.append(_figure("curve", "shots", curve_chart(lines, summary.shots, WORDS["curve"][0]), "accuracy"))
     with_steps = [one for one in last if len(one[1].curve) > 1]
     if with_steps:
@@ -154,7 +154,7 @@ def _both_names(row: Row) -> str:
 
 
 def _details(summary: Summary, picks: Mapping[int, int]) -> str:
-    rows = summary.of_shots(summary.shots[-1])
+    rows = summary.of_shots(summary.main_shots)
     numbers = [summary.rows.index(row) for row in rows]
     cards = [_card(number, row, summary, is_open=number in picks) for number, row in zip(numbers, rows, strict=True)]
     return _section("details", f'<div class="cards">{"".join(cards)}</div>') if cards else ""

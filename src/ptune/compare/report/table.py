@@ -41,6 +41,7 @@ def table(summary: Summary, picks: Mapping[int, int]) -> str:
     """
     numbered = list(enumerate(summary.rows))
     done = sorted((one for one in numbered if one[1].accuracy), key=lambda one: (-one[1].shots, -one[1].mean))
+    done.sort(key=lambda one: one[1].shots != summary.main_shots)  # what all methods have comes first
     rest = [one for one in numbered if not one[1].accuracy]
     lows = [row.accuracy.low for _, row in done if row.accuracy]
     axis = (max(0.0, min(lows, default=0.0) - 0.02), 1.0)

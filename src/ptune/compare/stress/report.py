@@ -1,9 +1,10 @@
-"""A stress report as Markdown in one language: what was lost to what, with examples, and the slices."""
+"""Stress reports as Markdown in one language: what was lost to what, with examples, and the slices; how varied texts are."""
 
+from ptune.compare.stress.diversity import DiversityReport, Variety
 from ptune.compare.stress.run import StressReport, Trial
 from ptune.compare.wording import Both, points
 
-__all__ = ["stress_markdown"]
+__all__ = ["diversity_markdown", "diversity_table", "stress_markdown"]
 
 _WORDS: dict[str, Both] = {
     "title": ("What the task stands", "鲁棒性测试"),
@@ -21,6 +22,16 @@ _WORDS: dict[str, Both] = {
     "interval": ("95 % interval", "95 % 区间"),
     "not_tried": ("Not tried", "未测试"),
     "may_turn": ("the right answer may change", "正确答案可能改变"),
+    "diversity": ("How varied the texts are", "生成文本的多样性"),
+    "texts": ("texts", "文本"),
+    "each": ("a row", "每行"),
+    "distinct_1": ("distinct-1", "distinct-1"),
+    "distinct_2": ("distinct-2", "distinct-2"),
+    "different": ("different", "互不相同"),
+    "alike": ("alike", "彼此相似"),
+    "score": ("ROUGE-L", "ROUGE-L"),
+    "lost": ("lost points", "下降百分点"),
+    "right": ("right answer", "参考答案"),
 }
 
 
@@ -58,6 +69,40 @@ def stress_markdown(report: StressReport, language: str) -> str:
     if report.not_tried:
         lines += ["", f"## {word['not_tried']}", "", *(f"- {reason}" for reason in report.not_tried)]
     return "\n".join(lines) + "\n"
+
+
+def diversity_markdown(report: DiversityReport, language: str) -> str:
+    """The whole report.
+
+    Args:
+        report: of a task that writes texts.
+        language: `en` or `zh`.
+    """
+    at = int(language == "zh")
+    word = {key: pair[at] for key, pair in _WORDS.items()}
+    head, *rows = diversity_table(report, language)
+    lines = [f"# {word['diversity']}", "", f"n = {report.num_rows}", "", f"| {' | '.join(head)} |"]
+    lines += [f"| --- |{' ---: |' * (len(head) - 1)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    for variety in report.varieties:
+        if variety.examples:
+            lines += ["", f"## {variety.title[at]}"]
+        for one in variety.examples:
+            lines += ["", f"{word['right']}: {_cell(one.reference)}", "", *(f"- {_cell(text)}" for text in one.texts)]
+    lines += ["", f"## {word['not_tried']}", "", *(f"- {reason}" for reason in report.not_tried)]
+    return "\n".join(lines) + "\n"
+
+
+def diversity_table(report: DiversityReport, language: str) -> list[list[str]]:
+    """A head and a row for each variety, as text."""
+    at = int(language == "zh")
+    keys = ("texts", "each", "distinct_1", "distinct_2", "different", "alike", "score", "lost")
+    return [[_WORDS[key][at] for key in keys], *(_figures(variety, at) for variety in report.varieties)]
+
+
+def _figures(variety: Variety, at: int) -> list[str]:
+    shares = (variety.distinct_1, variety.distinct_2, variety.different, variety.alike, variety.score)
+    lost = "-" if variety.drop is None else points(variety.drop)
+    return [variety.title[at], str(variety.num_texts), *("-" if one is None else f"{one:.3f}" for one in shares), lost]
 
 
 def _cells(trial: Trial, at: int, may_turn: str) -> list[str]:

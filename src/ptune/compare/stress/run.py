@@ -1,4 +1,4 @@
-"""Stress tests a trained task: the same rows written otherwise, asked otherwise, cut into slices, and another domain's rows.
+"""Stress tests a classification: the same rows written otherwise, asked otherwise, cut into slices, and another domain's rows.
 
 In: a `Task` and labelled rows. Out: `StressReport`: for each trial the accuracy before and after on the rows that changed, the
 paired difference with its interval, and examples of answers that turned. Random numbers follow seed and text, so that a second
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptune.compare.statistics import Difference, Estimate, compare, estimate
 from ptune.compare.stress import chinese, negation, writing  # noqa: F401  # which register themselves
+from ptune.compare.stress.demo_orders import demo_orders
 from ptune.compare.stress.perturbation import Perturbation, Perturbations, generator
 from ptune.compare.stress.wordings import label_variants, synonyms, template_variants
 from ptune.compare.wording import Both
@@ -24,7 +25,7 @@ from ptune.template import dominant_script
 
 __all__ = ["Slice", "StressReport", "Trial", "Turned", "stress"]
 
-Kind = Literal["writing", "wording", "domain"]
+Kind = Literal["writing", "wording", "order", "domain"]
 _NUM_EXAMPLES = 5
 _MOST_VALUES = 12
 _FEWEST_ROWS = 5
@@ -52,7 +53,8 @@ class Trial:
 
     Args:
         name, title: which.
-        kind: of the texts (`writing`), of the template and label words (`wording`), or another test set (`domain`).
+        kind: of the texts (`writing`), of the template and label words (`wording`), of the demonstrations (`order`), or another
+            test set (`domain`).
         num_changed: rows that changed at all; figures are of these.
         before, after: accuracy; of a `domain`, on the task's own rows and on the other ones.
         difference: paired, after minus before; None where rows are not the same or the right answer may change.
@@ -161,8 +163,12 @@ def stress(
     wordings = list(_asked_otherwise(task, rows, answers))
     if not wordings:
         missing.append("template and label words: the tables of paraphrases have none of these words")
+    orders = list(_in_other_orders(task, rows, answers, seed))
+    if not orders:
+        missing.append("demonstration order: the task notes no demonstrations in front of its texts, or a single one")
+    missing.append("generation diversity: for tasks that write texts")
     domains = [_domain(task, name, other, rows, answers) for name, other in (others or {}).items()]
-    ordered = sorted([*trials, *wordings, *domains], key=lambda trial: (not trial.keeps_label, -trial.drop))
+    ordered = sorted([*trials, *wordings, *orders, *domains], key=lambda trial: (not trial.keeps_label, -trial.drop))
     right = _right(rows, answers)
     return StressReport(estimate(right[None]), language, tuple(ordered), tuple(_slices(rows, right, fields)), tuple(missing))
 
@@ -208,6 +214,14 @@ def _asked_otherwise(task: Task, rows: Sequence[Example], answers: Sequence[str]
         for name, variant in variants:
             both = (f"{title[0]}: {name}", f"{title[1]}：{name}")
             yield _trial(both[0], both, "wording", rows, rows, answers, _answers(variant, rows), fields)
+
+
+def _in_other_orders(task: Task, rows: Sequence[Example], answers: Sequence[str], seed: int) -> Iterator[Trial]:
+    """The same demonstrations in other orders."""
+    fields = as_classifier(task).template.field_names
+    for title, other, shown in demo_orders(task, rows, seed):
+        both = (f"demonstration order: {title[0]}", f"示例顺序：{title[1]}")
+        yield _trial(both[0], both, "order", rows, rows, answers, _answers(other, shown), fields)
 
 
 def _trial(

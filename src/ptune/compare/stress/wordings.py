@@ -18,7 +18,7 @@ from ptune.errors import PtuneError
 from ptune.task import Task, as_classifier, task_of
 from ptune.template import Template, Text
 
-__all__ = ["label_variants", "synonyms", "template_variants"]
+__all__ = ["label_variants", "synonyms", "template_variants", "variant"]
 
 _SAID_OTHERWISE = (
     *(
@@ -53,7 +53,7 @@ def template_variants(task: Task) -> Iterator[tuple[str, Task]]:
         nodes = [Text(_replaced(node.text, said, other)) if isinstance(node, Text) else node for node in model.template.nodes]
         changed = Template(tuple(nodes))
         if changed != model.template:
-            yield from _variant(task, f"{said} → {other}", {"template": str(changed)})
+            yield from variant(task, f"{said} → {other}", {"template": str(changed)})
 
 
 def label_variants(task: Task) -> Iterator[tuple[str, Task]]:
@@ -69,10 +69,10 @@ def label_variants(task: Task) -> Iterator[tuple[str, Task]]:
             if new != list(words) and other not in taken:
                 kept = task.bundle().card["task"]["verbalizer"]
                 changed = {**kept, "words": {**kept["words"], label: new}}
-                yield from _variant(task, f"{said} → {other}", {"verbalizer": changed})
+                yield from variant(task, f"{said} → {other}", {"verbalizer": changed})
 
 
-def _variant(task: Task, name: str, changes: dict[str, Any]) -> Iterator[tuple[str, Task]]:
+def variant(task: Task, name: str, changes: dict[str, Any]) -> Iterator[tuple[str, Task]]:
     """The task from its own bundle with changed words; nothing where the model cannot be asked so."""
     bundle = task.bundle()
     card = deepcopy(dict(bundle.card))
