@@ -16,15 +16,23 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 import yaml
+from torch import Tensor
 
 import ptune
+from ptune.backbone import KeptContexts
 from ptune.data import Example, read_examples
+from ptune.model import PromptModel, judge_scores
+from ptune.objective import Report
+from ptune.readout import log_prior
+from ptune.recipe import Recipe, read_splits
 
 KEY = ("set", "variant", "shots", "seed")
 ORDER_SEED = 11
@@ -40,16 +48,16 @@ def main() -> None:
     for name in options.sets or spec["sets"]:
         words = dict(spec["sets"][name])
         backbone_name, most = words.pop("backbone"), words.pop("most_shots", None)
-        judged: tuple[Example, ...] = ()
+        judge: Judge | None = None
         for seed in options.seeds or spec["seeds"]:
             for shots in options.shots or spec["shots"]:
                 for variant in options.variants or spec["variants"]:
                     if (name, variant, shots, seed) in done:
                         continue
                     backbone = loaded.get(backbone_name) or loaded.setdefault(backbone_name, ptune.load_backbone(backbone_name))
-                    judged = judged or rows_of(options.data / name, options.split, options.rows or spec["rows"])
+                    judge = judge or Judge(backbone, rows_of(options.data / name, options.split, options.rows or spec["rows"]))
                     keys = {**words, **spec["variants"][variant], "shots": min(shots, most or shots), "seed": seed}
-                    figures = one_run(keys, options.data / name / "train.jsonl", backbone, judged)
+                    figures = one_run({**keys, "train": str(options.data / name / "train.jsonl")}, judge)
                     runs.append({"set": name, "variant": variant, "shots": shots, "seed": seed, **figures})
                     write(options, spec, runs)
                     print(json.dumps(runs[-1]), flush=True)
@@ -79,20 +87,56 @@ def rows_of(folder: Path, split: str, num_rows: int) -> tuple[Example, ...]:
     return tuple(rows[:num_rows])
 
 
-def one_run(keys: dict[str, Any], train: Path, backbone: ptune.Backbone, judged: tuple[Example, ...]) -> dict[str, Any]:
+class Judge:
+    """Judges every run of a data set on the same rows; what runs have in common is computed once.
+
+    Args:
+        backbone: of all runs.
+        rows: to judge on.
+    """
+
+    def __init__(self, backbone: ptune.Backbone, rows: tuple[Example, ...]) -> None:
+        self.backbone, self.rows = backbone, rows
+        self._contexts = KeptContexts(backbone, [])
+        self._hard: dict[str, Tensor] = {}
+
+    def tuned(self, model: PromptModel) -> Report:
+        """The trained model; it reads the contexts of texts that an earlier one has read."""
+        prepared = model.prepare(self.rows)
+        keeps = not model.why_not_keep()
+        return judge_scores(model, self.rows, model.scores(replace(prepared, contexts=self._contexts) if keeps else prepared))
+
+    def hard(self, model: PromptModel, train: Sequence[Example]) -> tuple[Report, Report]:
+        """The hard template as it is, and with the prior of the training texts taken out."""
+        plain = model.without_prompt()
+        key = str(plain.template)
+        if key not in self._hard:
+            self._hard[key] = plain.scores(plain.prepare(self.rows))
+        scores, prior = self._hard[key], log_prior(plain.scores(plain.prepare(train)))
+        return judge_scores(model, self.rows, scores), judge_scores(model, self.rows, scores - prior)
+
+
+def one_run(keys: dict[str, Any], judge: Judge) -> dict[str, Any]:
     """Trains and judges once."""
     started = time.perf_counter()
-    task = ptune.fit(**keys, train=str(train), test=judged, backbone=backbone)
-    facts = task.facts
-    held_out = facts.get("held_out", {})
+    task = ptune.fit(**keys, backbone=judge.backbone)
+    seconds = time.perf_counter() - started
+    train = read_splits(Recipe.of({**keys, "backbone": judge.backbone})).train
+    assert isinstance(task.model, PromptModel)
+    zero, prior_corrected = judge.hard(task.model, train)
+    tuned = judge.tuned(task.model)
+    held_out = task.facts.get("held_out", {})
     return {
-        "zero_shot": facts["zero_shot"]["accuracy"],
-        "prior_corrected": facts["prior_corrected"]["accuracy"],
-        "accuracy": facts["tuned"]["accuracy"],
-        "loss": facts["tuned"]["loss"],
+        "zero_shot": zero.accuracy,
+        "prior_corrected": prior_corrected.accuracy,
+        "accuracy": tuned.accuracy,
+        "loss": tuned.loss,
+        "train_rows": len(train),
+        "folds": held_out.get("folds"),
         "step_length": held_out.get("step_length"),
         "held_out_losses": held_out.get("losses"),
-        "seconds": round(time.perf_counter() - started, 1),
+        "held_out_accuracies": held_out.get("accuracies"),
+        "seconds": round(seconds, 1),
     }
 
 

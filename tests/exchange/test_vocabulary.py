@@ -66,6 +66,22 @@ def test_a_string_gives_the_same_logits(kind: str, case: str, tmp_path: Path) ->
         assert int(got.argmax()) < size, "an added token has the largest logit"
 
 
+def test_a_string_with_two_masks_gives_the_same_scores(tmp_path: Path) -> None:
+    words = {"yes": ["film", "good"], "no": ["food", "bad"]}
+    method = {"name": "p-tuning", "init": "random"}
+    template = "{text}{soft:2} . The{mask} was{mask} ."
+    model = PromptModel.build(backbone=tiny_backbone("bert"), template=template, labels=words, method=method)
+    loaded, tokenizer, prompt = exported(model, tmp_path / "model")
+    assert model.answers is not None and prompt["label_words"] == words
+    scores = model.scores(model.prepare(EXAMPLES[:1]))
+    given = tokenizer(prompt["prompt"].format(**EXAMPLES[0].fields), return_tensors="pt")
+    places = (given["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]
+    with torch.no_grad():
+        logs = torch.log_softmax(loaded(**given).logits[0, places], 1)
+    expected = [sum(float(row[token]) for row, token in zip(logs, ids, strict=True)) for ids in model.answers.ids]
+    torch.testing.assert_close(torch.softmax(scores[0], 0), torch.softmax(torch.tensor(expected), 0), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loud_row_is_never_the_answer(kind: str, tmp_path: Path) -> None:
     """Rows far larger than any embedding: as tied output rows they would win or lose everywhere."""

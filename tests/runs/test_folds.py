@@ -78,17 +78,24 @@ def test_the_step_length_is_that_of_brute_force(words: dict[str, Any]) -> None:
     ends = [member().rows.detach().clone() for member in model.prompt.members]
     held_out = settle_folds(model, rows, start)
     alone, _ = model_of(words, learn="words")
-    prepared, labels, losses = alone.prepare(examples), torch.tensor(rows.labels), {}
+    prepared, labels = alone.prepare(examples), torch.tensor(rows.labels)
+    losses: dict[float, float] = {}
+    right: dict[float, int] = {}
     for length in STEP_LENGTHS:
         scores = torch.zeros(len(rows), 2)
         for number, end in enumerate(ends):
             alone.prompt.rows.data.copy_(start + length * (end - start))
             mine = torch.tensor([fold == number for fold in rows.folds])
             scores[mine] = alone.scores(prepared)[mine]
-        losses[length] = torch.nn.functional.cross_entropy(scores, labels).item()
+        temperatures = torch.linspace(-4, 4, 4001).exp()[:, None, None]
+        each = torch.nn.functional.cross_entropy(
+            (scores / temperatures).transpose(1, 2), labels.expand(4001, -1), reduction="none"
+        )
+        losses[length] = each.mean(1).min().item()
+        right[length] = int((scores.argmax(1) == labels).sum())
     assert held_out is not None
     assert held_out.losses == pytest.approx(losses, abs=1e-4)
-    assert held_out.step_length == min(losses, key=losses.__getitem__)
+    assert held_out.step_length == min((one for one in losses if right[one] >= right[0.0]), key=losses.__getitem__)
     expected = start + held_out.step_length * (torch.stack(ends).mean(0) - start)
     torch.testing.assert_close(model.prompt().rows, expected)
     assert not model.has_candidates and model.num_trained == start.numel()
@@ -105,6 +112,67 @@ def test_labels_that_say_nothing_leave_the_start(words: dict[str, Any], rows: li
     texts = ["The film was great", "a bad day"]
     for one, two in zip(task.predict(texts), hard.predict(texts), strict=True):
         assert one.probabilities == pytest.approx(two.probabilities, abs=1e-3)
+
+
+def test_no_step_is_taken_that_gets_fewer_unseen_rows_right(words: dict[str, Any]) -> None:
+    """Ends that make the rows on which they are right very sure, and lose one more row than the start does."""
+    model, recipe = model_of(words, folds=2, learn="words")
+    start = same_start(model, recipe)
+    rows = model.prepare(read_splits(recipe).train)
+    rows = target_rows(rows, folds=fold_numbers(rows.labels, 2))
+    labels = torch.tensor(rows.labels)
+    sure = torch.nn.functional.one_hot(labels, 2) * 9.0 - 4.5
+    wrong = sure.clone()
+    wrong[0] *= -0.1
+    unsure = sure / 1000
+    at_start = True
+
+    def scores(prepared: object) -> torch.Tensor:
+        nonlocal at_start
+        found = unsure if at_start else wrong
+        at_start = False
+        return torch.stack([found, found])
+
+    model.candidate_scores = scores  # type: ignore[assignment,method-assign]
+    held_out = settle_folds(model, rows, start)
+    assert held_out is not None and held_out.step_length == 0.0
+    assert held_out.accuracies[0.0] == 1.0 > held_out.accuracies[1.0]
+
+
+def test_a_template_without_learned_tokens_learns_its_words_in_folds(words: dict[str, Any], tmp_path: Path) -> None:
+    """What `learn: auto` and `folds: auto` come to is what the words spelt out come to."""
+    bare = {**words, "template": "{text} It was{mask}"}
+    task = ptune.fit(tmp_path / "run", **bare)
+    fewest = min(sum(row["label"] == name for row in words["train"]) for name in ("good", "bad"))
+    assert task.facts["held_out"]["folds"] == min(4, fewest)
+    spelt = ptune.fit(**bare, learn="words", folds=min(4, fewest))
+    texts = ["The film was great", "a table"]
+    assert [one.probabilities for one in task.predict(texts)] == [one.probabilities for one in spelt.predict(texts)]
+    again = ptune.fit(tmp_path / "run", resume=True, **bare)  # the recipe that is compared is the one that was given
+    assert [one.probabilities for one in again.predict(texts)] == [one.probabilities for one in task.predict(texts)]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"folds": 1},
+        {"candidates": 2},
+        {"augment": {"copies": 1, "swap": 0.5}},
+        {"label_loss": "decoupled"},
+        {"hold_out": 1},
+        {"template": "{text}{soft:2} It was{mask}"},
+        {"tune": "lm"},
+    ],
+)
+def test_folds_stay_away_where_something_else_chooses(words: dict[str, Any], keys: dict[str, Any]) -> None:
+    task = ptune.fit(**{**words, "template": "{text} It was{mask}", "steps": 2, **keys})
+    assert "held_out" not in task.facts
+    assert task.model.template.has_soft  # type: ignore[attr-defined]
+
+
+def test_a_template_without_words_still_asks_for_learned_tokens(words: dict[str, Any]) -> None:
+    with pytest.raises(PtuneError, match="no learned tokens"):
+        ptune.fit(**{**words, "template": "{text}{mask}"})
 
 
 def test_a_run_with_folds_is_saved_and_resumed(words: dict[str, Any], tmp_path: Path) -> None:

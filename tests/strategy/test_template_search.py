@@ -21,6 +21,7 @@ from ptune.recipe import Recipe
 from ptune.strategy import TemplateSearchSettings, search_template, template_search
 from ptune.strategy.infill import infill_templates
 from ptune.strategy.label_search import vocabulary_words
+from ptune.strategy.mined import mined_phrases, mined_templates
 from ptune.strategy.paraphrase import paraphrase_templates
 from ptune.strategy.template_edits import REWORDINGS, edit_templates, neighbours
 from ptune.strategy.template_search import FoundTemplates
@@ -228,6 +229,71 @@ def test_the_model_reads_the_words_and_writes_to_the_end_of_a_line(monkeypatch: 
         found = paraphrase_templates(given, roomy(), count=3, seed=5)
         assert all(str(one).startswith("{text} ") and str(one).endswith("{mask}") and one != given for one in found)
     assert read[0].endswith("原句：总的来说\n换句话说：") and read[1].endswith("Words: It was\nIn other words:")
+
+
+# -- mined -----------------------------------------------------------------------------------------------------------
+
+
+MINED = [
+    "Slow. The food was great!",
+    "the food was terrible",
+    "We left: the Food was GREAT , the food was great",
+    "It was not so much a great evening as one to forget",
+    "Never a great\nIt's great; greatest of all it is",
+    "A film that terrible people like",
+    "bad and terrible",
+    "Great. great",
+]
+
+
+def test_phrases_lead_from_the_beginning_of_a_clause_to_a_label_word() -> None:
+    """Those in front of both labels' words first, then by how many texts say them; longer clauses, words in words: none."""
+    words = {"good": ["great"], "bad": ["terrible", "bad"]}
+    assert mined_phrases(MINED, words, longest=3) == ["The food was", "It's", "Never a", "A film that"]
+    assert mined_phrases(MINED, words, longest=2) == ["It's", "Never a"]
+    assert mined_phrases(MINED[:1], words, longest=3) == ["The food was"]
+
+
+def test_chinese_phrases_are_counted_in_letters() -> None:
+    texts = ["物流慢，质量很好。", "质量很差！质量很好", "我觉得这个质量真的很好", "总之差"]
+    words = {"good": ["好"], "bad": ["差"]}
+    assert mined_phrases(texts, words, longest=2) == ["质量很", "总之"]
+    found = mined_templates(Template.parse("{text}感觉{mask}。"), texts, words, longest=1, count=3)
+    assert [str(one) for one in found] == ["{text}总之{mask}。"]
+
+
+def test_mined_phrases_stand_in_front_of_the_answer() -> None:
+    found = mined_templates(Template.parse("{text} It was{mask} ."), MINED, {"good": ["great"]}, longest=3, count=2)
+    assert [str(one) for one in found] == ["{text} The food was{mask} .", "{text} It's{mask} ."]
+    (first,) = mined_templates(Template.parse("Mood:{mask} . {text}"), MINED, {"good": ["great"]}, longest=3, count=1)
+    assert str(first) == "The food was{mask} . {text}"
+
+
+def test_what_is_mined_is_searched_through_and_judged(tmp_path: Path) -> None:
+    """Of the rows, those that judge are not mined; further texts are, from a file too."""
+    path = tmp_path / "more.csv"
+    path.write_text("text\nSo that is great\nSo that is terrible\n", encoding="utf-8")
+    found = search_template(recipe(), few(ways=("mined",), unlabelled=str(path), longest=3))
+    texts = {one.template: one for one in (found.best, *found.others)}
+    assert texts["{text} So that is{mask}"].num_folds == 2 and texts["{text} So that is{mask}"].way == "mined"
+    assert texts["{text} The film was{mask}"].num_folds == 1, "of ROWS[0], which judges in the first fold"
+    assert found.num_judged == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "own", "fault"),
+    [
+        (ROWS[1:3] + ROWS[4:7], {}, "no text leads to a label word in 1 words"),
+        (ROWS, {"unlabelled": "missing.csv"}, "missing.csv"),
+        (ROWS, {"unlabelled": [{"title": "great"}]}, "text"),
+    ],
+)
+def test_texts_that_cannot_be_mined_are_refused(
+    rows: list[dict[str, str]], own: dict[str, Any], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_search, "load_backbone", lambda *rest, **keys: pytest.fail("a model was loaded"))
+    with pytest.raises(PtuneError, match=fault):
+        search_template(recipe(train=rows), few(ways=("mined",), **own))
 
 
 # -- the search ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def test_nothing_to_say(source: str, kind: Kind, rows: Rows) -> None:
 def test_a_missing_mask_is_an_error_only_where_words_are_scored() -> None:
     assert messages("{text} It was fine.")[0].startswith("error: the template has no {mask}")
     assert messages("{text} It was fine.", needs_mask=False) == []
-    assert messages("{text} It was {mask} {mask}")[0].startswith("warning: the template has 2 masks")
+    assert messages("{text} It was {mask} {mask}")[0].startswith("hint: the template has 2 masks")
 
 
 def test_a_template_in_another_language_than_the_data() -> None:

@@ -189,11 +189,13 @@ def _escaped(text: str) -> str:
 
 
 def _ids(model: TaskModel, example: Example, first: int) -> list[int]:
-    """What ptune reads of a row: a causal model's tokens up to the answer, another's with one slot for it."""
+    """What ptune reads of a row: a causal model's tokens up to the answer, another's with a token for each slot."""
     encoded = model.encode(example)
     ids = [first + soft if soft >= 0 else index for index, soft in zip(encoded.ids, encoded.soft, strict=True)]
     if encoded.slot is None:
         return ids
     if model.backbone.kind == "decoder":
         return ids[: encoded.slot]
-    return [*ids[: encoded.slot], *model.backbone.tokens.slot_ids, *ids[encoded.slot :]]
+    for slot in reversed(encoded.slots):
+        ids[slot:slot] = model.backbone.tokens.slot_ids
+    return ids

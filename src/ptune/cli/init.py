@@ -138,11 +138,12 @@ _WORDS_PART = """\
 # length: auto  # how words of several tokens are scored: sum, mean per token, auto
 # fill: parallel  # how an encoder fills several masks: parallel, chain, pet
 # prior: correct  # takes the model's own preference among the labels out before training; keep leaves it in
-# learn: tokens  # or words: those in front of the answer learn, so that training starts exactly at the hard template
-# folds: 4  # prompts side by side, each without its share of the rows, which say how far to go from the start
+# learn: auto  # tokens ({soft}), or words: those in front of the answer learn, so that training starts at the hard template
+# folds: auto  # prompts side by side, each without its share of the rows, which say how far to go from the start; 1 for one
 # pull: 0.0  # share of the target that is the start's own distribution over labels
 # r_drop: 0.0  # makes two readings with different dropout agree; for method: {name: p-tuning-v2, dropout: 0.1}
 # label_loss: cross-entropy  # or decoupled: each label's own probability among all words
+# label_conditioning: 0.0  # weight of learning the text's own words given the label; for masked models
 # augment: {copies: 2, swap: 0.1, delete: 0.1}  # changed copies of each training text
 # calibration: prior  # by which texts: prior (training texts), batch, contextual, domain, none; {name: batch, texts: more.csv}
 # temperature: false  # scales probabilities on the validation rows

@@ -6,6 +6,7 @@ from ptune.inputs.chat import PLAIN_CHAT, Chat, ChatText, Message
 from ptune.inputs.continued import Continued, decoder_prefix, lay_out_continued
 from ptune.inputs.conversation import Conversations
 from ptune.inputs.encode import encode
+from ptune.inputs.hidden import field_tokens, lay_out_hidden
 from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, lead_length, pad_rows, trunk_start
 from ptune.inputs.merge import Merged, merge
 from ptune.inputs.places import lay_out_places
@@ -63,10 +64,12 @@ __all__ = [
     "decoder_prefix",
     "encode",
     "encode_windows",
+    "field_tokens",
     "join_words",
     "lay_out_branched",
     "lay_out_continued",
     "lay_out_filled",
+    "lay_out_hidden",
     "lay_out_places",
     "lay_out_pooled",
     "lay_out_words",

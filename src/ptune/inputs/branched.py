@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 
 from ptune.inputs.answers import AnswerWords
-from ptune.inputs.layout import Plan, PoolKind, TreeRow, pool_place, reads_of, stack_rows
+from ptune.inputs.layout import PoolKind, pool_place
 from ptune.inputs.tokens import Tokens
+from ptune.inputs.tree import Plan, TreeRow, reads_of, stack_rows
 from ptune.inputs.types import Batch, Context, Encoded, Reads, StoredContext
 
 __all__ = ["lay_out_branched", "shared_beginning"]

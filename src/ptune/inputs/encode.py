@@ -68,14 +68,15 @@ def assemble(pieces: Sequence[Piece], tokens: Tokens, *, lead: int, num_cut: int
     ids: list[int] = []
     rows: list[int] = []
     owner: list[str] = []
-    slot = None
+    slots: list[int] = []
     for piece in ordered:
         if piece.is_slot:
-            slot = len(ids)
+            slots.append(len(ids))
         ids += piece.ids
         rows += piece.rows
         owner += [piece.owner] * len(piece.ids)
-    return Encoded(tuple(ids), tuple(rows), tuple(owner), slot, num_cut)
+    slot = slots[0] if slots else None
+    return Encoded(tuple(ids), tuple(rows), tuple(owner), slot, num_cut, more_slots=tuple(slots[1:]))
 
 
 def pieces_of(segments: Segments, tokens: Tokens, layout: SoftLayout, *, greedy: str = "") -> list[Piece]:

@@ -6,75 +6,18 @@ encoder-decoder writes the word with its decoder. Exactness is stated in `Answer
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
 from ptune.inputs.answers import AnswerWords, FillOrder
 from ptune.inputs.tokens import Tokens
-from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Live, Reads, StoredContext
+from ptune.inputs.tree import PaddingSide, Plan, TreeRow, answer_places, from_slot, reads_of, slotted_row, stack_rows
+from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Reads, StoredContext
 
 __all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "lead_length", "pad_rows", "trunk_start"]
 
 PoolKind = Literal["cls", "first", "last", "mean", "mask"]
-PaddingSide = Literal["right", "left"]
-IGNORED = -100
-
-
-@dataclass
-class TreeRow:
-    """One sequence in the making."""
-
-    ids: list[int] = field(default_factory=list)
-    soft: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    parent: list[int] = field(default_factory=list)
-    example: int = 0
-    deep_from: int | None = None
-
-    def add(self, ids: Sequence[int], soft: Sequence[int], *, position: int) -> None:
-        """Tokens behind each other, the first behind the last token that is there."""
-        self.parent += range(len(self.ids) - 1, len(self.ids) - 1 + len(ids))
-        self.ids += ids
-        self.soft += soft
-        self.positions += range(position, position + len(ids))
-
-    def branch(self, token: int, soft: int, *, parent: int, position: int) -> int:
-        """One token behind any other; returns where it stands."""
-        self.ids.append(token)
-        self.soft.append(soft)
-        self.positions.append(position)
-        self.parent.append(parent)
-        return len(self.ids) - 1
-
-    @property
-    def has_branches(self) -> bool:
-        return any(parent != at - 1 for at, parent in enumerate(self.parent))
-
-    def tree(self) -> torch.Tensor:
-        """[S, S] what each token sees: itself and its ancestors."""
-        sees = torch.eye(len(self.ids), dtype=torch.bool)
-        for at, parent in enumerate(self.parent):
-            if parent >= 0:
-                sees[at] |= sees[parent]
-        return sees
-
-
-@dataclass
-class Plan:
-    """Reads in the making: `at` are the places, `items` are (place, token, cell); an example has `width` cells."""
-
-    width: int = 1
-    at: list[tuple[int, int]] = field(default_factory=list)
-    items: list[tuple[int, int, int]] = field(default_factory=list)
-
-    def cell(self, example: int, word: int) -> int:
-        return example * self.width + word
-
-    def place(self, row: int, position: int) -> int:
-        self.at.append((row, position))
-        return len(self.at) - 1
 
 
 def trunk_start(encoded: Encoded) -> int:
@@ -143,7 +86,7 @@ def lay_out_words(
     else:
         decoder = _DecoderPlan(tokens.decoder_ids)
         for example, encoded in enumerate(rows):
-            live.append(slotted_row(encoded, tokens.slot_ids, example))
+            live.append(slotted_row(encoded, (tokens.slot_ids,), example))
             decoder.add_words(example, each[example], plan, columns=columns)
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     return Batch(
@@ -178,7 +121,7 @@ def lay_out_pooled(
     live, weights = [], []
     for example, encoded in enumerate(rows):
         first = skip[example] if skip else 0
-        row = slotted_row(encoded, tokens.slot_ids if pool == "mask" else (), example, first=first)
+        row = slotted_row(encoded, (tokens.slot_ids if pool == "mask" else (),), example, first=first)
         live.append(row)
         weights.append(_pool_weights(encoded, pool, len(row.ids), first))
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
@@ -218,11 +161,12 @@ def lay_out_filled(
     for example, encoded in enumerate(rows):
         for word, ids in enumerate(answers.ids):
             filled = [is_filled(example, word, at) for at in range(len(ids))]
-            slot_ids = [token if done else tokens.slot_ids[0] for token, done in zip(ids, filled, strict=True)]
-            live.append(slotted_row(encoded, slot_ids, example))
-            for at, done in enumerate(filled):
+            shown = [token if done else tokens.slot_ids[0] for token, done in zip(ids, filled, strict=True)]
+            parts = answers.parts(word, shown)
+            live.append(slotted_row(encoded, parts, example))
+            for at, (done, position) in enumerate(zip(filled, answer_places(encoded, parts), strict=True)):
                 if not done:
-                    place = plan.place(len(live) - 1, _slot(encoded) + at)
+                    place = plan.place(len(live) - 1, position)
                     cell = (example * len(answers) + word) * answers.max_tokens + at
                     plan.items.append((place, ids[at], cell))
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
@@ -247,9 +191,9 @@ def _slot(encoded: Encoded) -> int:
 
 
 def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: Plan, *, columns: bool, first: int) -> TreeRow:
-    """Trunk up to the slot, then the words as a tree: beginnings that words share stand there once.
+    """Trunk up to the first slot, then the words as a tree: beginnings that words share stand there once.
 
-    What follows the slot is scored behind each whole word. The last token of a path is only predicted, so it is not there.
+    What follows a slot is scored behind each whole word. The last token of a path is only predicted, so it is not there.
     """
     slot = _slot(encoded)
     row = TreeRow(example=example, deep_from=encoded.deep_from)
@@ -258,10 +202,11 @@ def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: Plan
     place_of = {trunk: plan.place(example, trunk)}
     if columns:
         return row
-    node_of: dict[tuple[int, ...], int] = {}
-    tail = list(zip(encoded.ids[slot:], encoded.soft[slot:], strict=True))
-    for word, ids in enumerate(answers.ids):
-        path = [*((token, -1) for token in ids), *tail]
+    node_of: dict[tuple[int, int, int], int] = {}
+    behind = from_slot(encoded)
+    for word in range(len(answers)):
+        filled = slotted_row(behind, answers.parts(word), example)
+        path = list(zip(filled.ids, filled.soft, strict=True))
         at = trunk
         for number, (token, soft) in enumerate(path):
             if soft < 0:  # a learned token has no probability of its own
@@ -270,7 +215,7 @@ def _causal_row(encoded: Encoded, example: int, answers: AnswerWords, plan: Plan
                 plan.items.append((place_of[at], token, plan.cell(example, word)))
             if number == len(path) - 1:
                 break
-            key = ids[: number + 1] if number < len(ids) - 1 else (*ids, -1, word, number)
+            key = (at, token, soft)
             if key not in node_of:
                 node_of[key] = row.branch(token, soft, parent=at, position=slot + number)
             at = node_of[key]
@@ -289,36 +234,26 @@ def _masked_rows(
     columns: bool,
 ) -> None:
     """One row per distinct filling: k masks for words of k tokens; `chain` adds rows with the word's beginning filled in."""
-    row_of: dict[tuple[int, tuple[int, ...]], int] = {}
+    row_of: dict[tuple[tuple[int, ...], ...], int] = {}
     place_of: dict[tuple[int, int], int] = {}
 
-    def place(num_masks: int, known: tuple[int, ...], at: int) -> int:
-        key = (num_masks, known)
-        if key not in row_of:
-            row_of[key] = len(live)
-            live.append(slotted_row(encoded, [*known, *(tokens.slot_ids * (num_masks - len(known)))], example))
-        spot = (row_of[key], _slot(encoded) + at)
+    def place(parts: tuple[tuple[int, ...], ...], at: int) -> int:
+        if parts not in row_of:
+            row_of[parts] = len(live)
+            live.append(slotted_row(encoded, parts, example))
+        spot = (row_of[parts], answer_places(encoded, parts)[at])
         if spot not in place_of:
             place_of[spot] = plan.place(*spot)
         return place_of[spot]
 
     if columns:
-        place(1, (), 0)
+        place((tokens.slot_ids,), 0)
         return
     for word, ids in enumerate(answers.ids):
         for at, token in enumerate(ids):
             known = ids[:at] if order == "chain" else ()
-            plan.items.append((place(len(ids), known, at), token, plan.cell(example, word)))
-
-
-def slotted_row(encoded: Encoded, slot_ids: Sequence[int], example: int, *, first: int = 0) -> TreeRow:
-    """The whole row with `slot_ids` in the answer slot, without its first `first` tokens."""
-    slot = len(encoded) if encoded.slot is None else encoded.slot
-    ids = [*encoded.ids[:slot], *slot_ids, *encoded.ids[slot:]]
-    soft = [*encoded.soft[:slot], *([-1] * len(slot_ids)), *encoded.soft[slot:]]
-    row = TreeRow(example=example, deep_from=encoded.deep_from)
-    row.add(ids[first:], soft[first:], position=first)
-    return row
+            shown = [*known, *(tokens.slot_ids * (len(ids) - len(known)))]
+            plan.items.append((place(answers.parts(word, shown), at), token, plan.cell(example, word)))
 
 
 class _DecoderPlan:
@@ -375,56 +310,3 @@ def pool_place(encoded: Encoded, pool: PoolKind, num_slot: int = 0) -> int:
     if pool == "mask" and encoded.slot is not None:
         return slot if num_slot else slot - 1
     return len(encoded) + num_slot - 1
-
-
-def reads_of(plan: Plan, columns_of: AnswerWords | None, offsets: Sequence[int] | None) -> Reads:
-    row = torch.tensor([row for row, _ in plan.at])
-    position = torch.tensor([position for _, position in plan.at])
-    if offsets is not None:
-        position = position + torch.tensor(list(offsets))[row]
-    if columns_of is not None:
-        return Reads(row=row, position=position, columns=torch.tensor(list(columns_of.first_column())))
-    read, token, cell = zip(*plan.items, strict=True)
-    return Reads(row, position, None, torch.tensor(read), torch.tensor(token), torch.tensor(cell))
-
-
-def stack_rows(
-    rows: Sequence[TreeRow], tokens: Tokens, padding_side: PaddingSide, *, has_types: bool
-) -> tuple[Live, list[int]]:
-    """Pads rows to one length; returns where each row's first token stands. Positions run on through right padding."""
-    length = max(len(row.ids) for row in rows)
-    num_rows = len(rows)
-    ids = torch.full((num_rows, length), tokens.pad_id)
-    soft = torch.full((num_rows, length), -1)
-    mask = torch.zeros(num_rows, length, dtype=torch.bool)
-    positions = torch.zeros(num_rows, length, dtype=torch.long)
-    tree = torch.zeros(num_rows, length, length, dtype=torch.bool) if any(row.has_branches for row in rows) else None
-    types = torch.zeros(num_rows, length, dtype=torch.long)
-    deep = torch.zeros(num_rows, length, dtype=torch.bool) if any(row.deep_from is not None for row in rows) else None
-    offsets = [length - len(row.ids) if padding_side == "left" else 0 for row in rows]
-    for number, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
-        place = slice(offset, offset + len(row.ids))
-        ids[number, place] = torch.tensor(row.ids)
-        soft[number, place] = torch.tensor(row.soft)
-        mask[number, place] = True
-        positions[number, place] = torch.tensor(row.positions)
-        if offset == 0 and row.positions[:1] == [0] and tree is None:
-            positions[number] = torch.arange(length)  # runs on through the padding, as causal kernels expect
-        if tree is not None:
-            tree[number, place, place] = row.tree()
-        if deep is not None:
-            deep[number, place] = torch.tensor(row.positions) >= (row.deep_from or 0)
-        if has_types:
-            types[number, place] = torch.tensor(_segment_types(row, tokens))
-    return Live(ids, soft, mask, positions, tree, types if has_types else None, deep), offsets
-
-
-def _segment_types(row: TreeRow, tokens: Tokens) -> list[int]:
-    """0 up to and including the first separator inside the text, 1 behind it (BERT's pairs)."""
-    separator = tokens.tokenizer.sep_token_id
-    types, current = [], 0
-    for at, index in enumerate(row.ids):
-        types.append(current)
-        if index == separator and row.soft[at] < 0 and at < len(row.ids) - 1:
-            current = 1
-    return types

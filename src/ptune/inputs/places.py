@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ptune.inputs.layout import PaddingSide, slotted_row, stack_rows
 from ptune.inputs.tokens import Tokens
+from ptune.inputs.tree import PaddingSide, slotted_row, stack_rows
 from ptune.inputs.types import Batch, Context, Encoded, Reads, StoredContext
 
 __all__ = ["lay_out_places"]
@@ -39,7 +39,8 @@ def lay_out_places(
     """
     firsts = list(skip) if skip else [0] * len(rows)
     live = [
-        slotted_row(encoded, (), number, first=first) for number, (encoded, first) in enumerate(zip(rows, firsts, strict=True))
+        slotted_row(encoded, ((),), number, first=first)
+        for number, (encoded, first) in enumerate(zip(rows, firsts, strict=True))
     ]
     stacked, offsets = stack_rows(live, tokens, padding_side, has_types=has_types)
     read = [

@@ -246,6 +246,7 @@ class Encoded:
         slot: the answer's tokens go in front of `ids[slot]`; None without an answer slot.
         num_cut: how many field tokens were dropped to fit.
         deep_from: the first token that sees learned keys and values; None where all do, or there are none.
+        more_slots: where further answer slots stand, as `slot` says it of the first.
     """
 
     ids: tuple[int, ...]
@@ -254,9 +255,15 @@ class Encoded:
     slot: int | None
     num_cut: int = 0
     deep_from: int | None = None
+    more_slots: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """All answer slots."""
+        return () if self.slot is None else (self.slot, *self.more_slots)
 
     @property
     def split(self) -> int:

@@ -128,12 +128,13 @@ class LabelModel(TaskModel, ABC):
         self.fill: FillOrder = fill
         self.class_weights, self.label_smoothing = class_weights, label_smoothing
         high = self.head_dtype
+        num_slots = verbalizer.num_slots if verbalizer is not None and pool is None else 1
+        check_template(template, backbone, has_words=pool is None, pool=pool, num_slots=num_slots)
         if pool is not None:
             self.head = self.build_head(form, answers)
         shape = (self.num_candidates, self.num_outputs) if self.has_candidates else (self.num_outputs,)
         self.register_buffer("prior", torch.zeros(shape, dtype=high))
         self.check_readout()
-        check_template(template, backbone, has_words=self.answers is not None, pool=pool)
         self.to(backbone.device)
 
     @classmethod
@@ -180,7 +181,8 @@ class LabelModel(TaskModel, ABC):
                     where="labels",
                     fix='write labels: {positive: ["great"], ...}, or set head: linear',
                 )
-            verbalizer = labels if isinstance(labels, Verbalizer) else Verbalizer.parse(labels)
+            slots = max(1, parsed.num_masks)
+            verbalizer = labels if isinstance(labels, Verbalizer) else Verbalizer.parse(labels, num_slots=slots)
         given = labels.labels if isinstance(labels, Verbalizer) else labels
         names = verbalizer.labels if verbalizer else tuple(label_text(name) for name in given)
         first = cls.start(

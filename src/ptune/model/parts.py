@@ -273,14 +273,20 @@ def _naming(example: Example) -> Iterator[None]:
         raise TemplateError(error.what, where=where, fix=error.fix) from None
 
 
-def check_template(template: Template, backbone: Backbone, *, has_words: bool, pool: PoolKind | None) -> None:
-    """Whether a template has the one answer slot that the readout needs.
+def check_template(
+    template: Template, backbone: Backbone, *, has_words: bool, pool: PoolKind | None, num_slots: int = 1
+) -> None:
+    """Whether a template has the answer slots that the readout needs.
 
     Raises:
-        TemplateError: none, several, or nothing in front of it that a causal model could read.
+        TemplateError: none, others than `num_slots`, or nothing in front of it that a causal model could read.
     """
-    if template.num_masks > 1:
-        raise TemplateError(f"the template has {template.num_masks} answer slots", where="template", fix="keep one {mask}")
+    if template.num_masks > 1 and template.num_masks != num_slots:
+        what = f"the template has {template.num_masks} answer slots" + (f" for {num_slots} words" if num_slots > 1 else "")
+        raise TemplateError(what, where="template", fix="keep one {mask}")
+    if num_slots > 1 and backbone.kind == "encoder-decoder":
+        what = f"{backbone.spec.name} writes its answer with its decoder, one text for one {{mask}}"
+        raise TemplateError(what, where="template", fix="keep one {mask}, or use a masked or a causal model")
     if template.num_masks == 0 and (has_words or pool == "mask"):
         raise TemplateError(
             "the template has no answer slot",

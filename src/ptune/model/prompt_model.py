@@ -15,6 +15,7 @@ from ptune.backbone import Backbone
 from ptune.data import Example, LabelSet, check_labels
 from ptune.errors import DataError
 from ptune.inputs import AnswerWords, Batch, Context, StoredContext
+from ptune.model.label_conditioning import check_conditioning, conditioning_losses
 from ptune.model.label_model import LabelModel
 from ptune.model.near_demos import NearDemos
 from ptune.model.outcome import Look, Outcome, Prepared
@@ -82,13 +83,14 @@ class PromptModel(LabelModel):
         r_drop: weight of what two readings of a row with different dropout disagree in; 0 reads once.
         label_loss: `cross-entropy` of the labels' share among each other, or `decoupled`: each label's own probability among
             all words is raised or lowered.
+        label_conditioning: weight of the loss of the text's own words given the label, see `label_conditioning`; 0 for none.
         *args, **settings: of `LabelModel`.
     """
 
     kind: ClassVar[TaskKind] = "classification"
     metric: ClassVar[str] = "accuracy"
     reads_label: ClassVar[bool] = True
-    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop", "label_loss")
+    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop", "label_loss", "label_conditioning")
     heads: ClassVar[tuple[str, ...]] = (*LabelModel.heads, *label_heads())
 
     abstain_below: float | None = None
@@ -100,10 +102,13 @@ class PromptModel(LabelModel):
         *args: Any,
         r_drop: float = 0.0,
         label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy",
+        label_conditioning: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self.r_drop, self.label_loss = r_drop, label_loss
+        self.r_drop, self.label_loss, self.label_conditioning = r_drop, label_loss, label_conditioning
+        if label_conditioning:
+            check_conditioning(self)
 
     @classmethod
     def check_rows(
@@ -138,12 +143,23 @@ class PromptModel(LabelModel):
         contexts: Sequence[Context | StoredContext] = (),
         skip: Sequence[int] | None = None,
     ) -> Batch:
-        """As in `LabelModel`, with what the rows are pulled towards beside their labels."""
+        """As in `LabelModel`, with what the rows are learned by beside their labels."""
         batch = super().lay_out(prepared, index, contexts=contexts, skip=skip)
+        if self.label_conditioning and torch.is_grad_enabled():
+            batch = replace(batch, rows=tuple(prepared.encoded[i] for i in index))
         return target_batch(batch, prepared, index) if isinstance(prepared, TargetRows) else batch
 
     def forward(self, batch: Batch) -> Outcome:
         """Label scores, and the loss where every row has a label; of candidates, each one's and their sum."""
+        outcome = self._outcome(batch)
+        if not self.label_conditioning or outcome.loss is None or not torch.is_grad_enabled():
+            return outcome
+        more = self.label_conditioning * conditioning_losses(self, batch)
+        each = None if outcome.candidate_losses is None else outcome.candidate_losses + more
+        return replace(outcome, loss=outcome.loss + more.sum(), candidate_losses=each)
+
+    def _outcome(self, batch: Batch) -> Outcome:
+        """Scores and the loss of the labels."""
         states = self._read_states(batch) if isinstance(self.head, LabelHead) else None
         scores = self.corrected_scores(batch) if states is None else self.scores_of_states(states, batch)
         many = self.has_candidates

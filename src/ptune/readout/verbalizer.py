@@ -35,6 +35,7 @@ class Verbalizer:
         aggregate: how a label's words are joined: mean of scores (PET), logsumexp (any of them), or the best.
         length: `sum` of log-probabilities, `mean` per token, or `auto`: mean where words differ in length, else sum.
         terminator: text scored behind every word, so that a word may begin another.
+        num_slots: answer slots of the template; with several, a label's words are one for each.
     """
 
     words: Mapping[str, tuple[str, ...]]
@@ -42,6 +43,7 @@ class Verbalizer:
     aggregate: Aggregate = "mean"
     length: LengthRule = "auto"
     terminator: str = ""
+    num_slots: int = 1
 
     @classmethod
     def parse(
@@ -51,14 +53,18 @@ class Verbalizer:
         aggregate: Aggregate = "mean",
         length: LengthRule = "auto",
         terminator: str = "",
+        num_slots: int = 1,
     ) -> "Verbalizer":
         """From a recipe's `labels`: a word, a list of words, or words with weights, for each label.
 
         Raises:
-            VerbalizerError: fewer than two labels, a label without words, an empty word, a word given twice.
+            VerbalizerError: fewer than two labels, a label without words, an empty word, a word given twice; with several
+                slots, not a word for each, or two labels with the same words.
         """
         if len(labels) < 2:
             raise VerbalizerError(f"{len(labels)} label given, at least two are needed", where="labels")
+        if num_slots > 1:
+            return cls(_one_for_each(labels, num_slots), None, aggregate, length, terminator, num_slots)
         words: dict[str, tuple[str, ...]] = {}
         weights: dict[str, tuple[float, ...]] = {}
         owner: dict[str, str] = {}
@@ -72,10 +78,7 @@ class Verbalizer:
             if not listed:
                 raise VerbalizerError(f"label {name!r} has no words", where=f"labels.{name}", fix="give at least one")
             for word in listed:
-                if not isinstance(word, str) or not word.strip():
-                    raise VerbalizerError(
-                        f"{word!r} is no label word", where=f"labels.{name}", fix='write words in quotes, as in ["great"]'
-                    )
+                _check_word(word, name)
                 if word.strip() in owner:
                     raise VerbalizerError(
                         f"{word!r} speaks for both {owner[word.strip()]!r} and {name!r}",
@@ -92,31 +95,40 @@ class Verbalizer:
         """The reverse of `dataclasses.asdict`, from JSON."""
         words = {name: tuple(listed) for name, listed in kept["words"].items()}
         weights = {name: tuple(listed) for name, listed in kept["weights"].items()} if kept["weights"] else None
-        return cls(words, weights, kept["aggregate"], kept["length"], kept["terminator"])
+        return cls(words, weights, kept["aggregate"], kept["length"], kept["terminator"], kept.get("num_slots", 1))
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Label names in order."""
         return tuple(self.words)
 
+    def fillings(self, label: str) -> tuple[tuple[str, ...], ...]:
+        """What may stand in the template's slots for a label: one of its words in the one slot, or all of them in as many."""
+        words = self.words[label]
+        return tuple((word,) for word in words) if self.num_slots == 1 else (tuple(words),)
+
     def answers(self, template: Template, tokens: Tokens) -> AnswerWords:
-        """The words as tokens, as they stand in the template's answer slot.
+        """The words as tokens, as they stand in the template's answer slots.
 
         Raises:
             VerbalizerError: a word is unknown to the tokenizer, two words have the same tokens, or one begins another.
         """
-        texts, ids, label = [], [], []
-        left = left_text(template)
+        texts, ids, label, lengths = [], [], [], []
+        left = [left_text(template, number) for number in range(self.num_slots)]
         for number, name in enumerate(self.labels):
-            for word in self.words[name]:
-                text = template.word_prefix(word) + word
-                spaced = "" if tokens.kind == "encoder-decoder" else left
-                word_ids = tokens.word_ids(text + self.terminator, spaced)
-                _check_known(word, word_ids, tokens, name)
-                texts.append(text)
-                ids.append(word_ids)
+            for filling in self.fillings(name):
+                parts = []
+                for slot, word in enumerate(filling):
+                    end = self.terminator if slot == self.num_slots - 1 else ""
+                    spaced = "" if tokens.kind == "encoder-decoder" else left[slot]
+                    parts.append(tokens.word_ids(template.word_prefix(word, slot) + word + end, spaced))
+                    _check_known(word, parts[-1], tokens, name)
+                texts.append(" ...".join(template.word_prefix(word, slot) + word for slot, word in enumerate(filling)))
+                ids.append(tuple(index for part in parts for index in part))
                 label.append(number)
-        answers = AnswerWords(tuple(texts), tuple(ids), tuple(label), len(self.labels))
+                lengths.append(tuple(map(len, parts)))
+        several = tuple(lengths) if self.num_slots > 1 else ()
+        answers = AnswerWords(tuple(texts), tuple(ids), tuple(label), len(self.labels), several)
         self._check_distinct(answers, tokens)
         return answers
 
@@ -155,22 +167,50 @@ class Verbalizer:
         return torch.stack(columns, 1)
 
     def _check_distinct(self, answers: AnswerWords, tokens: Tokens) -> None:
-        order = sorted(range(len(answers)), key=lambda i: answers.ids[i])
-        for first, second in pairwise(order):
-            a, b = answers.ids[first], answers.ids[second]
+        apart = [[index for part in answers.parts(word) for index in (*part, -1)][:-1] for word in range(len(answers))]
+        for first, second in pairwise(sorted(range(len(answers)), key=lambda i: apart[i])):
+            a, b = apart[first], apart[second]
             if a == b:
                 raise VerbalizerError(
-                    f"{answers.texts[first]!r} and {answers.texts[second]!r} are the same tokens {tokens.show(a)}",
+                    f"{answers.texts[first]!r} and {answers.texts[second]!r} are the same tokens "
+                    f"{tokens.show(answers.ids[first])}",
                     where="labels",
                     fix="choose other words",
                 )
             if b[: len(a)] == a and tokens.kind != "encoder":
                 raise VerbalizerError(
                     f"{answers.texts[first]!r} is the beginning of {answers.texts[second]!r} "
-                    f"({tokens.show(a)}, {tokens.show(b)})",
+                    f"({tokens.show(answers.ids[first])}, {tokens.show(answers.ids[second])})",
                     where="labels",
                     fix='choose other words, or set terminator: "." so that the end of a word is scored too',
                 )
+
+
+def _one_for_each(labels: Mapping[Any, Any], num_slots: int) -> dict[str, tuple[str, ...]]:
+    """Label -> a word for each slot."""
+    words: dict[str, tuple[str, ...]] = {}
+    for raw_name, given in labels.items():
+        name = label_text(raw_name)
+        listed = (given,) if isinstance(given, str) else given
+        if not isinstance(listed, Sequence) or len(listed) != num_slots:
+            has = f"{len(listed)} of" if isinstance(listed, Sequence) else "no list of"
+            what = f"label {name!r} has {has} {num_slots} words, one for each {{mask}} of the template"
+            raise VerbalizerError(what, where=f"labels.{name}", fix="write them in order, as in [person, born in, country]")
+        for word in listed:
+            _check_word(word, name)
+        same = next((other for other, own in words.items() if own == tuple(listed)), None)
+        if same is not None:
+            what = f"labels {same!r} and {name!r} have the same words"
+            raise VerbalizerError(what, where=f"labels.{name}", fix="let them differ in one {mask} at least")
+        words[name] = tuple(listed)
+    return words
+
+
+def _check_word(word: object, name: str) -> None:
+    if not isinstance(word, str) or not word.strip():
+        raise VerbalizerError(
+            f"{word!r} is no label word", where=f"labels.{name}", fix='write words in quotes, as in ["great"]'
+        )
 
 
 def _normalised(name: str, given: Mapping[str, float]) -> tuple[float, ...]:
@@ -184,11 +224,11 @@ def _normalised(name: str, given: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in given.values())
 
 
-def left_text(template: Template) -> str:
-    """The last hard character left of the answer, so that a word is tokenised as a continuation."""
+def left_text(template: Template, number: int = 0) -> str:
+    """The last hard character left of an answer slot, so that a word is tokenised as a continuation."""
     from ptune.template import Text
 
-    nodes = template.before_mask()
+    nodes = template.before_mask(number)
     if nodes and isinstance(nodes[-1], Text):
         return nodes[-1].text.rstrip()[-1:]
     return ""

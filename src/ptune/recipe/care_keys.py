@@ -4,7 +4,7 @@ They are for classification; what they do stands in `recipe/caring.py` (calibrat
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,12 +20,14 @@ class CareKeys(BaseModel):
 
     Args:
         learn: what learns: the template's learned `tokens`, or its `words` in front of the answer, so that training starts
-            exactly at the hard template.
+            exactly at the hard template; `auto` takes the words where a template for p-tuning has no {soft}.
         folds: prompts to train side by side from one start, each without its share of the rows, which then say how far to go
-            from the start; their mean is kept. None trains one prompt on all rows.
+            from the start; their mean is kept. 1 trains one prompt on all rows; `auto` takes 4 where words learn from few rows
+            and nothing else says when to stop.
         pull: share of the target that is the start's own distribution over labels rather than the label.
         r_drop: weight of R-Drop, by which two readings of a row with different dropout are made to agree.
         label_loss: `cross-entropy` of the labels' shares, or `decoupled`: each label's probability among all words (ADAPET).
+        label_conditioning: weight of ADAPET's second loss on a masked model: the text's own words given the label.
         augment: changed copies of each training text, see `ptune.data.Augment`; None for none.
         calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
             training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
@@ -37,11 +39,12 @@ class CareKeys(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    learn: Literal["tokens", "words"] = "tokens"
-    folds: int | None = Field(default=None, ge=2, le=16)
+    learn: Literal["auto", "tokens", "words"] = "auto"
+    folds: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = "auto"
     pull: float = Field(default=0.0, ge=0, lt=1)
     r_drop: float = Field(default=0.0, ge=0)
     label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy"
+    label_conditioning: float = Field(default=0.0, ge=0)
     augment: Augment | None = None
     calibration: Any = "prior"
     temperature: bool = False
@@ -78,6 +81,11 @@ class CareKeys(BaseModel):
         if "out_of_scope" in self.model_fields_set and self.abstain_below is None:
             raise ValueError("out_of_scope needs abstain_below; set abstain_below: 0.6, say")
         return self
+
+    @property
+    def num_folds(self) -> int | None:
+        """Prompts trained side by side, each without its share; None where one learns from all rows, or it is yet to say."""
+        return self.folds if isinstance(self.folds, int) and self.folds > 1 else None
 
     @property
     def calibration_name(self) -> str:

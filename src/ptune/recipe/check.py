@@ -5,7 +5,7 @@ In: a recipe. Out: `TemplateCheck`: training rows as tokens, label words as toke
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from statistics import median
 from typing import Any
@@ -158,11 +158,9 @@ def _rendered(example: Example, model: TaskModel) -> RenderedRow:
     texts = model.backbone.tokens.show(encoded.ids)
     pieces: list[Piece] = []
     for number, (text, row, owner) in enumerate(zip(texts, encoded.soft, encoded.owner, strict=True)):
-        if number == encoded.slot:
-            pieces.append(Piece("⟨answer⟩", "answer"))
+        pieces += [Piece("⟨answer⟩", "answer")] * encoded.slots.count(number)
         pieces.append(Piece(f"⟨soft {row}⟩", "soft") if row >= 0 else Piece(text, owner))
-    if encoded.slot == len(texts):
-        pieces.append(Piece("⟨answer⟩", "answer"))
+    pieces += [Piece("⟨answer⟩", "answer")] * encoded.slots.count(len(texts))
     return RenderedRow(example.where, _target(example, model), tuple(pieces), encoded.num_cut)
 
 
@@ -191,14 +189,15 @@ def _label_words(verbalizer: Verbalizer, template: Template, tokens: Tokens) -> 
     """Each word's tokens by itself, then what is wrong with the words together."""
     words: list[LabelWord] = []
     faults: list[Finding] = []
-    for label, given in verbalizer.words.items():
-        for word in given:
+    for label in verbalizer.labels:
+        for filling in verbalizer.fillings(label):
             try:
-                answers = Verbalizer({label: (word,)}, terminator=verbalizer.terminator).answers(template, tokens)
+                answers = replace(verbalizer, words={label: filling}, weights=None).answers(template, tokens)
             except PtuneError as error:
                 faults.append(Finding("error", str(error)))
                 continue
-            words.append(LabelWord(label, answers.texts[0], tuple(tokens.show(answers.ids[0])), answers.ids[0]))
+            for slot, (word, ids) in enumerate(zip(filling, answers.parts(0), strict=True)):
+                words.append(LabelWord(label, template.word_prefix(word, slot) + word, tuple(tokens.show(ids)), ids))
     if not faults:
         try:
             verbalizer.answers(template, tokens)

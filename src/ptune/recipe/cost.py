@@ -95,7 +95,7 @@ def computed(model: PromptModel, prepared: Prepared, number: int, skip: int) -> 
 def _laid_out(model: PromptModel, prepared: Prepared, number: int, skip: int) -> list[Batch]:
     """The batch of one row; where masks are filled one by one, one for each pass."""
     batch = model.lay_out(prepared, [number], skip=[skip])
-    if not batch.rows or model.answers is None:
+    if model.fill != "pet" or not batch.rows or model.answers is None:
         return [batch]
     answers, tokens = model.answers, model.backbone.tokens
     passes = []

@@ -35,7 +35,7 @@ from ptune.prompt import parse_method
 from ptune.readout import label_head
 from ptune.recipe.caring import abstention_facts, calibrate, calibration_rows, settle_confidence
 from ptune.recipe.contexts import ContextKeeper
-from ptune.recipe.folds import careful_rows, same_start, settle_folds
+from ptune.recipe.folds import careful_rows, same_start, settle_folds, with_folds
 from ptune.recipe.recipe import Recipe
 from ptune.recipe.showing import candidate_facts, candidate_line, shown_examples, training_log
 from ptune.recipe.starts import bundle_start
@@ -97,7 +97,9 @@ def run(
     """
     folder = None if out is None else RunFolder(Path(out))
     _check_folder(folder, recipe, resume)
-    splits, own_texts = read_splits(recipe), calibration_rows(recipe)
+    splits, own_texts, as_given = read_splits(recipe), calibration_rows(recipe), recipe.to_yaml()
+    if beside is None:
+        recipe = with_folds(recipe, splits.train, splits.validation)
     rows_read = {"train": fingerprint(splits.train), "validation": fingerprint(splits.validation)}
     if folder is not None and resume:
         _check_same_rows(folder, rows_read)
@@ -120,7 +122,7 @@ def run(
     rows = careful_rows(model, recipe, rows)
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
-        replace(folder.recipe_path, recipe.to_yaml().encode())
+        replace(folder.recipe_path, as_given.encode())
         folder.write_json(_ROWS, rows_read)
     result, losses, held_out = None, None, None
     settings = recipe.train_settings()
@@ -209,7 +211,7 @@ def build_model(recipe: Recipe, backbone: Backbone, splits: Splits) -> TaskModel
         template=recipe.parsed_template(),
         method=method,
         **bundle_start(method, backbone),
-        candidates=recipe.folds or recipe.candidates,
+        candidates=recipe.num_folds or recipe.candidates,
         seed=recipe.seed,
         max_length=recipe.max_length,
         tune=recipe.tune,
@@ -318,7 +320,7 @@ def _facts(
             "best_step": result.best_step,
             "stopped_early": result.stopped_early,
             "log": training_log(result),
-            **({} if recipe.folds else candidate_facts(result)),
+            **({} if recipe.num_folds else candidate_facts(result)),
         }
     if report is not None:
         facts["tuned"] = report.to_dict()

@@ -1,11 +1,15 @@
 """Learning that does no harm: several prompts from one start, how far to go from it chosen on rows that each did not see.
 
 Prompt k of K learns from all rows but those of fold k. From the common start s, each goes to e_k. For every step length l in
-`STEP_LENGTHS`, the rows of fold k are scored with s + l (e_k - s); the l with the lowest cross-entropy over all rows is taken,
-and s + l (mean_k e_k - s) is kept: one prompt, no slower than any other. At l = 0 that is the start: nothing need be learned.
-Sources: Stone 1974 (cross-validation); Wortsman et al. 2022 (model soups; WiSE-FT: from the zero-shot to the tuned weights).
+`STEP_LENGTHS`, the rows of fold k are scored with s + l (e_k - s). Of those l that get no fewer of these rows right than the
+start does, the one with the lowest cross-entropy over all rows is taken, and s + l (mean_k e_k - s) is kept: one prompt, no
+slower than any other. The cross-entropy is that at each l's own best temperature: a start that is merely too sure of itself
+would lose to anything less sure. At l = 0 that is the start: nothing need be learned.
+Sources: Stone 1974 (cross-validation); Wortsman et al. 2022 (model soups; WiSE-FT: from the zero-shot to the tuned weights);
+Guo et al. 2017 (temperature).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,14 +18,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ptune.data import Example
 from ptune.errors import DataError
 from ptune.model import Prepared, PromptModel, TargetRows, TaskModel, fold_numbers, target_rows
 from ptune.prompt import CandidatePrompts, PromptMethod, PromptSetup, StoredPrompt, build_prompt, parse_method
+from ptune.readout import best_temperature
 from ptune.recipe.recipe import Recipe
 
-__all__ = ["STEP_LENGTHS", "HeldOut", "careful_rows", "same_start", "settle_folds"]
+__all__ = ["STEP_LENGTHS", "HeldOut", "careful_rows", "same_start", "settle_folds", "with_folds"]
 
 STEP_LENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+_NUM_FOLDS = 4
+_MOST_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,8 @@ class HeldOut:
     Args:
         folds: K.
         step_length: how far was gone from the start; 0 is the start itself.
-        losses, accuracies: cross-entropy and accuracy over all rows at each step length; the accuracy at the chosen one is an
-            estimate for new texts, a little too high because the length was chosen on these rows.
+        losses, accuracies: cross-entropy (at its best temperature) and accuracy over all rows at each step length; the accuracy
+            at the chosen one is an estimate for new texts, a little too high because the length was chosen on these rows.
     """
 
     folds: int
@@ -52,15 +61,35 @@ class HeldOut:
         return f"on rows held out in {self.folds} folds: accuracy {before:.3f} at the start, {after:.3f} now; {gone}"
 
 
+def with_folds(recipe: Recipe, rows: Sequence[Example], validation: Sequence[Example]) -> Recipe:
+    """The recipe with `folds: auto` as a number, where it is one.
+
+    Folds are for words that learn from few rows, with no validation rows to choose by; where the recipe asks for something that
+    folds do not go with, one prompt learns from all rows.
+
+    Args:
+        recipe: checked.
+        rows: training rows.
+        validation: those to choose by, perhaps none.
+    """
+    if recipe.folds != "auto":
+        return recipe
+    goes_with = recipe.candidates == 1 and recipe.keep_candidates is None and recipe.augment is None
+    is_plain = recipe.head is None and recipe.tune == "frozen" and recipe.label_loss == "cross-entropy"
+    fewest = min(Counter(row.label for row in rows).values(), default=0)
+    is_for_folds = recipe.learns_words and goes_with and is_plain and not validation and len(rows) <= _MOST_ROWS
+    return recipe.model_copy(update={"folds": min(_NUM_FOLDS, fewest)}) if is_for_folds and fewest > 1 else recipe
+
+
 def same_start(model: TaskModel, recipe: Recipe) -> Float[Tensor, "P E"] | None:
     """Gives all folds' prompts the first one's start and learning rate, and returns its rows; None without folds."""
-    if recipe.folds is None:
+    if recipe.num_folds is None:
         return None
     assert isinstance(model.prompt, CandidatePrompts)
     first = model.prompt.members[0]
     for member in model.prompt.members[1:]:
         member.load_state_dict(first.state_dict())
-    model.prompt.rate_factors = (1.0,) * recipe.folds
+    model.prompt.rate_factors = (1.0,) * recipe.num_folds
     return _rows(first).clone()
 
 
@@ -70,12 +99,12 @@ def careful_rows(model: TaskModel, recipe: Recipe, rows: Prepared) -> Prepared:
     Raises:
         DataError: a class has a single row, which no prompt would both see and be judged by.
     """
-    if recipe.folds is None and not recipe.pull:
+    if recipe.num_folds is None and not recipe.pull:
         return rows
     assert isinstance(model, PromptModel)
     folds: Sequence[int] = ()
-    if recipe.folds is not None:
-        folds = fold_numbers(rows.labels, recipe.folds)
+    if recipe.num_folds is not None:
+        folds = fold_numbers(rows.labels, recipe.num_folds)
         for number, name in enumerate(model.labels.names):
             if rows.labels.count(number) < 2:
                 raise DataError(
@@ -106,9 +135,9 @@ def settle_folds(model: TaskModel, rows: Prepared, start: Float[Tensor, "P E"] |
     for length in STEP_LENGTHS:
         model.prompt.members = torch.nn.ModuleList([StoredPrompt(start + length * (end - start)) for end in ends])
         unseen = model.candidate_scores(rows)[fold, at]
-        losses[length] = torch.nn.functional.cross_entropy(unseen, labels).item()
+        losses[length] = torch.nn.functional.cross_entropy(unseen / best_temperature(unseen, labels), labels).item()
         accuracies[length] = (unseen.argmax(1) == labels).float().mean().item()
-    best = min(STEP_LENGTHS, key=losses.__getitem__)
+    best = min((one for one in STEP_LENGTHS if accuracies[one] >= accuracies[0.0]), key=losses.__getitem__)
     model.prompt.members = torch.nn.ModuleList([_plain(model, start + best * (ends.mean(0) - start))])
     model.keep_candidate(0)
     return HeldOut(len(ends), best, losses, accuracies)

@@ -14,6 +14,7 @@ from ptune.prompt import DeepConfig, parse_method
 from ptune.recipe.classifier import build_classifier
 from ptune.recipe.cost import computed, num_parameters
 from ptune.recipe.fit import Splits, read_splits
+from ptune.recipe.folds import with_folds
 from ptune.recipe.keeping import Keeping, decide_keeping
 from ptune.recipe.phases import Phase, plan_inference, plan_training
 from ptune.recipe.recipe import Recipe
@@ -78,6 +79,7 @@ def plan_recipe(recipe: Recipe) -> Plan:
         PtuneError: whatever would keep the run from beginning.
     """
     splits = read_splits(recipe)
+    recipe = with_folds(recipe, splits.train, splits.validation)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     planned = _planned(recipe, backbone, splits)
     return Plan(
@@ -103,7 +105,7 @@ def _planned(recipe: Recipe, backbone: Backbone, splits: Splits) -> _Planned:
     training = None
     if model.parameter_groups():
         training = plan_training(model, recipe, counted, keeping, len(rows))
-    if recipe.candidates > 1 and recipe.keeps_best(has_validation=bool(splits.validation)):
+    if recipe.num_folds or (recipe.candidates > 1 and recipe.keeps_best(has_validation=bool(splits.validation))):
         model.keep_candidate(0)  # any one: inference costs the same with each
     return _Planned(model, rows, counted, keeping, training, plan_inference(model, counted))
 

@@ -20,7 +20,7 @@ from ptune.readout import Aggregate, LengthRule, Verbalizer, label_head, needs_w
 from ptune.recipe.care_keys import CARE_KEYS, CareKeys
 from ptune.recipe.paths import whole, with_paths
 from ptune.recipe.task_keys import TaskKeys, foreign_key
-from ptune.template import Template, learn_words, resolve
+from ptune.template import Template, has_words_to_learn, learn_words, resolve
 from ptune.train import TrainSettings
 
 __all__ = ["Recipe"]
@@ -156,11 +156,11 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError("calibration is for label words; a head has no preference before it is trained")
         if self.prior == "keep" and "calibration" in given and self.calibration_name != "none":
             raise ValueError("prior: keep and calibration contradict each other; leave one out")
-        if (self.folds or self.pull) and (self.head is not None or self.tune != "frozen"):
+        if (self.num_folds or self.pull) and (self.head is not None or self.tune != "frozen"):
             raise ValueError("folds and pull are for label words on a frozen model; leave out head and tune, or folds and pull")
-        if self.folds is not None and (self.candidates > 1 or self.keep_candidates is not None):
+        if self.num_folds and (self.candidates > 1 or self.keep_candidates is not None):
             raise ValueError("folds are candidates already; leave out candidates and keep_candidates")
-        if self.folds is not None and self.augment is not None:
+        if self.num_folds and self.augment is not None:
             raise ValueError("folds judge by rows not seen, and a copy of a row is seen; leave out folds or augment")
         if self.r_drop and not getattr(parse_method(self.method), "dropout", 0):
             raise ValueError(
@@ -170,6 +170,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError(f"r_drop is for label words and linear heads, not for head: {self.head}; leave one out")
         if self.label_loss == "decoupled":
             self._check_decoupled("calibration" in given and self.calibration_name != "none")
+        if self.label_conditioning and self.head is not None:
+            raise ValueError("label_conditioning fills in label words; leave out the head")
         if self.learn == "words" and parse_method(self.method).name != "p-tuning":
             raise ValueError("learn: words is for method: p-tuning")
         if self.temperature and self.validation is None and self.hold_out is None:
@@ -179,7 +181,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         others = {
             "a head": self.head is not None or self.pool is not None,
             "label_smoothing": bool(self.label_smoothing),
-            "folds or pull": bool(self.folds or self.pull),
+            "folds or pull": bool(self.num_folds or self.pull),
             "fill: pet": self.fill == "pet",
             "a calibration": is_calibrated,
         }
@@ -231,9 +233,21 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
 
     def parsed_template(self) -> Template:
         """The template, from the library or as written; the kind of task's own where none is set."""
+        template = self._given_template()
+        return learn_words(template) if self.learns_words else template
+
+    @property
+    def learns_words(self) -> bool:
+        """Whether the template's own words are what learns; by themselves they do where nothing else of it could."""
+        if self.learn != "auto":
+            return self.learn == "words"
+        is_for_words = self.task == "classification" and self.has_label_words and parse_method(self.method).name == "p-tuning"
+        template = self._given_template()
+        return is_for_words and not template.has_soft and has_words_to_learn(template)
+
+    def _given_template(self) -> Template:
         given = self.kind.default_template if self.template is None else self.template
-        template = given if isinstance(given, Template) else resolve(given)  # type: ignore[arg-type]  # `of` saw to it
-        return learn_words(template) if self.learn == "words" else template
+        return given if isinstance(given, Template) else resolve(given)  # type: ignore[arg-type]  # `of` saw to it
 
     def complete_template(self) -> Template:
         """The template with the method's own learned tokens in it.
@@ -258,7 +272,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
                 where="labels",
                 fix="write labels: {positive: [great], negative: [terrible]}, or set head: linear",
             )
-        return Verbalizer.parse(self.labels, aggregate=self.aggregate, length=self.length, terminator=self.terminator)
+        rules: dict[str, Any] = {"aggregate": self.aggregate, "length": self.length, "terminator": self.terminator}
+        return Verbalizer.parse(self.labels, **rules, num_slots=max(1, self.parsed_template().num_masks))
 
     def label_names(self) -> tuple[str, ...]:
         """Names of the labels, with or without words; none where the recipe has none."""
@@ -321,7 +336,7 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
         """The training keys alone."""
         keys = [key for key in TrainSettings.model_fields if key in self.model_fields_set]
         values: dict[str, Any] = {key: getattr(self, key) for key in keys}
-        if self.folds is not None:
+        if self.num_folds:
             values["keep_candidates"] = "ensemble"
         return TrainSettings(**values)
 

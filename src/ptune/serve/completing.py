@@ -156,5 +156,7 @@ def _word(task: Task, answer: Mapping[str, Any]) -> str:
     label = answer.get("label")
     verbalizer = getattr(task.model, "verbalizer", None)
     if isinstance(label, str):
-        return verbalizer.words[label][0].strip() if verbalizer is not None and label in verbalizer.words else label
+        if verbalizer is None or label not in verbalizer.words:
+            return label
+        return " ".join(word.strip() for word in verbalizer.fillings(label)[0])
     return json.dumps(answer, ensure_ascii=False)

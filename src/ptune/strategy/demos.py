@@ -28,9 +28,11 @@ def demo_text(template: Template, example: Example, answer: str) -> str:
         answer: its label's word, say.
 
     Raises:
-        TemplateError: special tokens stand between the template's texts, and a demonstration is text alone.
+        TemplateError: several answer slots, or special tokens between the template's texts: a demonstration is text alone.
     """
     bare = place_demos(template)
+    if bare.num_masks > 1:
+        raise TemplateError("demonstrations fill one answer slot", where="template", fix="keep one {mask}")
     parts: list[str] = []
     segments = list(bare.render(example.fields))
     for end in (0, -1):  # where there is nothing to set apart

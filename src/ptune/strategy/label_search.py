@@ -169,9 +169,11 @@ def words_template(recipe: Recipe, backbone: Backbone) -> Template:
     """The hard template in whose slot words of the whole vocabulary are scored.
 
     Raises:
-        TemplateError: text behind the answer slot of a causal model, which no word alone in the slot would see.
+        TemplateError: several answer slots, or text behind that of a causal model, which no word alone in it would see.
     """
     template = recipe.parsed_template().without_soft()
+    if template.num_masks > 1:
+        raise TemplateError("words are looked for in one answer slot", where="template", fix="keep one {mask}")
     if backbone.kind == "decoder" and template.after_mask():
         what = "words are scored where the text ends, so what stands behind {mask} is not seen on a causal model"
         raise TemplateError(what, where="template", fix="write {mask} last")

@@ -105,11 +105,12 @@ class Pet:
             raise RecipeError(f"PET is for task: classification, not for {recipe.task}", where="task", fix="leave pet out")
         self.recipe, self.settings, self.listeners, self.say = recipe, settings, listeners, say
         self.patterns = [self._pattern(number, keys) for number, keys in enumerate(settings.patterns)]
-        if settings.student.get("label_loss") == "decoupled":
-            raise RecipeError(
-                "the student learns distributions, not labels", where="pet.student.label_loss", fix="leave it out"
-            )
-        own = {"folds": None, "pull": None, "label_loss": None, **settings.student}
+        for key in ("label_loss", "label_conditioning"):
+            if settings.student.get(key) not in (None, 0, "cross-entropy"):
+                raise RecipeError(
+                    "the student learns distributions, not labels", where=f"pet.student.{key}", fix="leave it out"
+                )
+        own = {"folds": None, "pull": None, "label_loss": None, "label_conditioning": None, **settings.student}
         self.student = _changed(recipe, own, where="pet.student")
         self.splits = read_splits(recipe)
         self.judged = self.splits.test or self.splits.validation

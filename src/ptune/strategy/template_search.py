@@ -4,7 +4,7 @@ In: a recipe with a template to begin with and labelled rows. Out: `FoundTemplat
 dealt into folds. For each fold the other rows propose templates and keep the best of them; the fold's own rows judge these,
 beside the given template, the prior taken out by the proposing rows' texts. A template's gain is its mean over all folds, where
 a fold that did not propose it counts as none: what only one fold came upon has to be much better than what they all did.
-Sources: see `template_edits.py` (GrIPS), `trigger_tokens.py` (AutoPrompt), `infill.py` (LM-BFF) and `paraphrase.py`.
+Sources: see `template_edits.py` (GrIPS), `trigger_tokens.py` (AutoPrompt), `infill.py` (LM-BFF), `mined.py`, `paraphrase.py`.
 """
 
 import json
@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ptune.backbone import Backbone, load_backbone
-from ptune.data import Example
+from ptune.data import Example, has_splits, read_examples
 from ptune.errors import DataError, PtuneError, RecipeError
 from ptune.model import PromptModel, fold_numbers
 from ptune.readout import log_prior
 from ptune.recipe import Recipe, read_splits
 from ptune.strategy.infill import can_infill, infill_templates
+from ptune.strategy.mined import mined_phrases, mined_templates, texts_of
 from ptune.strategy.paraphrase import can_paraphrase, paraphrase_templates
 from ptune.strategy.template_edits import edit_templates
 from ptune.strategy.trigger_tokens import trigger_templates
@@ -30,7 +31,7 @@ from ptune.template import Demos, Template
 
 __all__ = ["FoundTemplate", "FoundTemplates", "TemplateSearchSettings", "search_template"]
 
-Way = Literal["edits", "triggers", "infill", "paraphrases"]
+Way = Literal["edits", "triggers", "mined", "infill", "paraphrases"]
 Value = tuple[float, float]
 
 
@@ -38,13 +39,14 @@ class TemplateSearchSettings(BaseModel):
     """The section `search_template:` of a recipe.
 
     Args:
-        ways: how templates are proposed: `edits` of the given one, `triggers` by gradients, `infill` by a model that sees both
-            sides of a gap, `paraphrases` by a causal one; None takes all that the model can do.
+        ways: how templates are proposed: `edits` of the given one, `triggers` by gradients, `mined` from texts that say a label
+            word, `infill` by a model that sees both sides of a gap, `paraphrases` by a causal one; None takes all that it can.
+        unlabelled: further texts to mine: a file, a folder of splits, a hub id, or rows; labels in them are not looked at.
         folds: parts that the rows are dealt into.
         rounds: how often edits and triggers go on from the best.
-        tried: templates that they look at in each round.
+        tried: templates that they look at in each round; of the other ways, templates in all.
         kept: templates of each fold that are judged.
-        longest: words that are filled in at most.
+        longest: words that are filled in, or mined, at most.
         num_frequent: words of the vocabulary to choose among, the most frequent first.
         num_shown: templates shown beside the best.
     """
@@ -52,6 +54,7 @@ class TemplateSearchSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ways: tuple[Way, ...] | None = Field(default=None, min_length=1)
+    unlabelled: Any = None
     folds: int = Field(default=4, ge=2, le=16)
     rounds: int = Field(default=3, ge=1)
     tried: int = Field(default=8, ge=1)
@@ -193,13 +196,14 @@ def search_template(
 
     Raises:
         RecipeError: another kind of task, a head, demonstrations, or a way that the model cannot go.
-        DataError: a label with fewer rows than there are folds.
+        DataError: a label with fewer rows than there are folds, or texts to mine that cannot be read or say no label word.
         TemplateError: the given template cannot be used.
     """
     settings = settings or TemplateSearchSettings()
     given = _checked(recipe)
     examples = read_splits(recipe).train
     folds = _dealt(recipe, examples, settings.folds)
+    further = _further_texts(recipe, settings, examples)
     backbone = load_backbone(recipe.backbone, dtype=recipe.dtype, device=recipe.device, text_start=recipe.text_start)
     ways = _ways(settings, backbone)
     judge = _Judge(recipe, backbone, examples)
@@ -208,7 +212,8 @@ def search_template(
     for fold in range(settings.folds):
         held = [at for at, number in enumerate(folds) if number == fold]
         mine = [at for at, number in enumerate(folds) if number != fold]
-        proposed = _proposed(recipe, settings, given, backbone, judge, examples, mine, ways, seed=recipe.seed + fold)
+        common: dict[str, Any] = {"further": further, "seed": recipe.seed + fold}
+        proposed = _proposed(recipe, settings, given, backbone, judge, examples, mine, ways, **common)
         base = judge.worth(given, held, mine)
         for template, way in proposed:
             worth = judge.worth(template, held, mine)
@@ -232,6 +237,7 @@ def _proposed(
     mine: Sequence[int],
     ways: Sequence[Way],
     *,
+    further: Sequence[str],
     seed: int,
 ) -> list[tuple[Template, Way]]:
     """The best templates that some rows propose, with the way they were found."""
@@ -249,6 +255,9 @@ def _proposed(
                 found = edit_templates(given, value, **steps, seed=seed)
             case "triggers":
                 found = trigger_templates(given, value, rows, labels, backbone, fill=recipe.fill, **steps, **common)
+            case "mined":
+                texts, limits = [*texts_of(rows, given.field_names), *further], {"longest": settings.longest}
+                found = mined_templates(given, texts, labels.words, **limits, count=settings.tried)
             case "infill":
                 answers = {name: words[0] for name, words in labels.words.items()}
                 limits = {"longest": settings.longest, "beam": settings.tried}
@@ -313,6 +322,23 @@ def _dealt(recipe: Recipe, examples: Sequence[Example], num_folds: int) -> tuple
     return fold_numbers([names.index(str(example.label)) for example in examples], num_folds)
 
 
+def _further_texts(recipe: Recipe, settings: TemplateSearchSettings, examples: Sequence[Example]) -> list[str]:
+    """Texts to mine beside those of the rows.
+
+    Raises:
+        DataError: they cannot be read, or mining was asked for and no text says a label word behind others.
+    """
+    source, names = settings.unlabelled, recipe.parsed_template().field_names
+    split = "train" if source is not None and has_splits(source) else None
+    read: dict[str, Any] = {"label": None, "columns": recipe.columns, "encoding": recipe.encoding, "split": split}
+    further = [] if source is None else texts_of(read_examples(source, fields=names, **read), names)
+    whole = [*texts_of(examples, names), *further]
+    if "mined" in (settings.ways or ()) and not mined_phrases(whole, recipe.verbalizer().words, longest=settings.longest):
+        what = f"no text leads to a label word in {settings.longest} words or fewer, so nothing can be mined"
+        raise DataError(what, where="search_template.ways", fix="give more texts (unlabelled), or use the other ways")
+    return further
+
+
 def _ways(settings: TemplateSearchSettings, backbone: Backbone) -> tuple[Way, ...]:
     """The ways to go.
 
@@ -321,7 +347,7 @@ def _ways(settings: TemplateSearchSettings, backbone: Backbone) -> tuple[Way, ..
     """
     if settings.ways is None:
         own: list[Way] = ["infill"] if can_infill(backbone) else ["paraphrases"] if can_paraphrase(backbone) else []
-        return ("edits", "triggers", *own)
+        return ("edits", "triggers", "mined", *own)
     if "paraphrases" in settings.ways and not can_paraphrase(backbone):
         raise RecipeError(
             f"{backbone.spec.name} is no causal model that reads 256 tokens, so it cannot paraphrase",
@@ -341,13 +367,15 @@ def _checked(recipe: Recipe) -> Template:
     """The hard template to begin with.
 
     Raises:
-        RecipeError: the recipe is no classification by label words, or shows demonstrations.
+        RecipeError: the recipe is no classification by label words, shows demonstrations, or has several answer slots.
     """
     if recipe.task != "classification" or not recipe.has_label_words:
         raise RecipeError(
             "a template is searched for classification by label words", where="task", fix="leave task and head out"
         )
     template = recipe.parsed_template()
+    if template.num_masks > 1:
+        raise RecipeError("a template is searched around one answer slot", where="template", fix="keep one {mask}")
     if any(isinstance(node, Demos) for node in template.nodes):
         raise RecipeError("a template is searched without demonstrations", where="template", fix="take {demos} out")
     return template.without_soft()

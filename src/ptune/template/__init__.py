@@ -7,7 +7,7 @@
 
 from ptune.template.checks import Finding, check_template
 from ptune.template.gap import open_gap
-from ptune.template.learned import learn_words
+from ptune.template.learned import has_words_to_learn, learn_words
 from ptune.template.library import Entry, resolve, template, templates
 from ptune.template.nodes import (
     Choice,
@@ -54,6 +54,7 @@ __all__ = [
     "caret",
     "check_template",
     "dominant_script",
+    "has_words_to_learn",
     "leading_space",
     "learn_words",
     "open_gap",

@@ -59,8 +59,7 @@ def _mask(template: Template) -> Iterator[Finding]:
     if template.num_masks == 0:
         yield Finding("error", "the template has no {mask}, the place where the label words are scored; add one")
     if template.num_masks > 1:
-        message = f"the template has {template.num_masks} masks; one {{mask}} takes label words of any length"
-        yield Finding("warning", message)
+        yield Finding("hint", f"the template has {template.num_masks} masks, so each label needs a word for each of them")
 
 
 def _fields(template: Template, samples: Sequence[Sample]) -> Iterator[Finding]:

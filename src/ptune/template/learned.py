@@ -10,7 +10,7 @@ from ptune.errors import TemplateError
 from ptune.template.nodes import Choice, Demos, Field, Node, Soft, Text
 from ptune.template.template import Template
 
-__all__ = ["learn_words"]
+__all__ = ["has_words_to_learn", "learn_words"]
 
 
 def learn_words(template: Template) -> Template:
@@ -20,16 +20,26 @@ def learn_words(template: Template) -> Template:
         TemplateError: no words stand there.
     """
     hard = template.without_soft()
-    front = hard.before_mask()
-    last = max((i for i, node in enumerate(front) if isinstance(node, Field | Choice | Demos)), default=-1)
-    learned = _learned(front[last + 1 :], is_at_start=last < 0)
+    text, learned = _split(hard)
     if not any(isinstance(node, Soft) for node in learned):
         raise TemplateError(
             "no words stand between the text and {mask} that could learn",
             where="learn",
             fix='write some, as in "{text} It was{mask}", or set learn: tokens',
         )
-    return Template((*front[: last + 1], *learned, *hard.nodes[len(front) :]))
+    return Template((*text, *learned, *hard.nodes[len(hard.before_mask()) :]))
+
+
+def has_words_to_learn(template: Template) -> bool:
+    """Whether words stand between the text and the answer slot."""
+    return template.num_masks > 0 and any(isinstance(node, Soft) for node in _split(template.without_soft())[1])
+
+
+def _split(hard: Template) -> tuple[Sequence[Node], list[Node]]:
+    """What stands in front of the answer slot: up to the row's last text, and what follows with words as learned tokens."""
+    front = hard.before_mask()
+    last = max((i for i, node in enumerate(front) if isinstance(node, Field | Choice | Demos)), default=-1)
+    return front[: last + 1], _learned(front[last + 1 :], is_at_start=last < 0)
 
 
 def _learned(nodes: Sequence[Node], *, is_at_start: bool) -> list[Node]:

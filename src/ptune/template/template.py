@@ -97,16 +97,17 @@ class Template:
         """Whether a text that is judged stands in it."""
         return any(isinstance(node, Choice) for node in self.nodes)
 
-    def before_mask(self) -> tuple[Node, ...]:
-        """The nodes in front of the first mask; all nodes where there is none."""
-        return self.nodes[: self._first_mask()]
+    def before_mask(self, number: int = 0) -> tuple[Node, ...]:
+        """The nodes in front of a mask, the first of which is 0; all nodes where there is none."""
+        return self.nodes[: self._mask(number)]
 
     def after_mask(self) -> tuple[Node, ...]:
         """The nodes behind the first mask; none where there is no mask."""
-        return self.nodes[self._first_mask() + 1 :]
+        return self.nodes[self._mask(0) + 1 :]
 
-    def _first_mask(self) -> int:
-        return next((i for i, node in enumerate(self.nodes) if isinstance(node, Mask)), len(self.nodes))
+    def _mask(self, number: int) -> int:
+        masks = [i for i, node in enumerate(self.nodes) if isinstance(node, Mask)]
+        return masks[number] if number < len(masks) else len(self.nodes)
 
     def prepend(self, nodes: Sequence[Node]) -> "Template":
         """Returns the template with `nodes` in front."""
@@ -149,8 +150,8 @@ class Template:
         bare = Template(tuple(Soft() if isinstance(node, Soft) else node for node in front)).without_soft()
         return Template((*bare.nodes, *moved, *self.nodes[last + 1 :]))
 
-    def word_prefix(self, word: str) -> str:
-        """The white space that a label word gets in front when it fills the first mask.
+    def word_prefix(self, word: str, number: int = 0) -> str:
+        """The white space that a label word gets in front when it fills a mask, the first of which is 0.
 
         The prompt that the model reads is the rendered hard text, then this, then the word. With `{mask raw}` it is the
         white space written before the mask (a line break there is part of the hard text); otherwise `leading_space`
@@ -158,11 +159,11 @@ class Template:
         or another special token does not count.
 
         Raises:
-            TemplateError: the template has no mask.
+            TemplateError: the template has no such mask.
         """
-        if self.num_masks == 0:
+        if number >= self.num_masks:
             raise TemplateError(f'no mask for the word "{word}"', where="template", fix="add {mask} to the template")
-        before = self.before_mask()
+        before = self.before_mask(number)
         mask = self.nodes[len(before)]
         if isinstance(mask, Mask) and mask.raw:
             return _split_before_mask(before[-1].text)[1] if before and isinstance(before[-1], Text) else ""
