@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 from engine_train import candidates_case, few_shot_case, memory_case, step_case
-from engine_use import labels_case, mixed_case, throughput_case
+from engine_use import demonstrations_case, labels_case, mixed_case, throughput_case
 from timing import facts
 
 KINDS = {
@@ -25,6 +25,7 @@ KINDS = {
     "few_shot": few_shot_case,
     "labels": labels_case,
     "throughput": throughput_case,
+    "demonstrations": demonstrations_case,
     "mixed": mixed_case,
 }
 

@@ -8,12 +8,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft_peer import PeerModel, Wording, build_peer
+from peft_peer import Hand, PeerModel, Wording, build_peer
 from timing import alternate, matrix_peak, medians, peak_memory, trimmed_rss_mb
 
 import ptune
@@ -27,7 +27,9 @@ TAIL = "\nIt was"
 
 
 def folder_of(name: str) -> Path:
-    """Where a catalogue model lies; it is pulled by `ptune models pull`."""
+    """Where a catalogue model lies, which is pulled by `ptune models pull`; or a folder itself."""
+    if Path(name).is_dir():
+        return Path(name)
     folder = local_folder(entry(name))
     if folder is None:
         raise SystemExit(f"pull it first: ptune models pull {name}")
@@ -46,10 +48,23 @@ def random_texts(backbone: Backbone, num_tokens: int, num_texts: int) -> list[st
     return texts
 
 
+def texts_of(backbone: Backbone, case: dict[str, Any]) -> list[str]:
+    """The first texts of the case's file, enough for `batches` steps; or of one step, all of the same length."""
+    if "texts" not in case:
+        return random_texts(backbone, case["text"], case["batch"])
+    rows = read_examples(case["texts"], label=None)[: case["batch"] * case["batches"]]
+    return [row.fields["text"] for row in rows]
+
+
+def batched(rows: Sequence[Any], size: int | None) -> list[Sequence[Any]]:
+    """Rows in batches of so many, in their order; None makes one batch of all."""
+    return [rows[at : at + (size or len(rows))] for at in range(0, len(rows), size or len(rows))]
+
+
 def our_step(
-    backbone: Backbone, texts: list[str], num_soft: int, placement: str, candidates: int = 1
+    backbone: Backbone, texts: list[str], num_soft: int, placement: str, candidates: int = 1, batch_size: int | None = None
 ) -> tuple[Callable[[], object], int]:
-    """One training step of ptune over all texts, and the live tokens that it computes."""
+    """ptune's training step on each batch of the texts (None: all of them at once), and the live tokens that it computes."""
     template = (
         f"{{text}}{{soft:{num_soft}}}{TAIL}{{mask}}" if placement == "behind" else f"{{soft:{num_soft}}}{{text}}{TAIL}{{mask}}"
     )
@@ -58,23 +73,26 @@ def our_step(
         [Example({"text": text}, "ab"[i % 2]) for i, text in enumerate(texts)], keep_context=placement == "behind"
     )
     optimiser = torch.optim.AdamW(model.parameter_groups())
+    batches = batched(range(len(rows)), batch_size)
 
-    def step() -> float:
-        outcome = model(model.batch(rows, range(len(rows))))
-        outcome.loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        return float(outcome.loss)
+    def step() -> None:
+        for index in batches:
+            model(model.batch(rows, index)).loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
 
-    num_live = model.batch(rows, range(len(rows))).live.ids.numel() * candidates
+    num_live = sum(model.batch(rows, index).live.ids.numel() for index in batches) * candidates
     return step, num_live
 
 
-def peer_step(peer: PeerModel, texts: list[str]) -> Callable[[], object]:
-    """One training step of PEFT over the same words."""
+def peer_step(peer: PeerModel, texts: list[str], batch_size: int | None = None) -> Callable[[], object]:
+    """PEFT's training step on each batch of the same words, which is padded to its own longest text."""
     wording = Wording("", TAIL, {label: f" {word}" for label, word in WORDS.items()})
-    batch = peer.encode(texts, ["ab"[i % 2] for i in range(len(texts))], wording)
-    return lambda: peer.train_step(batch)
+    rows = [(text, "ab"[i % 2]) for i, text in enumerate(texts)]
+    batches = [
+        peer.encode([text for text, _ in some], [label for _, label in some], wording) for some in batched(rows, batch_size)
+    ]
+    return lambda: [peer.train_step(batch) for batch in batches]
 
 
 def num_body_parameters(backbone: Backbone) -> int:
@@ -84,18 +102,22 @@ def num_body_parameters(backbone: Backbone) -> int:
 
 
 def step_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """ptune's step against PEFT's, documented and best hand; in front too where the soft tokens stand behind."""
-    backbone = ptune.load_backbone(case["backbone"])
-    texts = random_texts(backbone, case["text"], case["batch"])
-    ours, num_live = our_step(backbone, texts, case["soft"], case["placement"])
+    """ptune's step against PEFT's, documented and best hand; in front too where the soft tokens stand behind.
+
+    Texts of a file differ in length: then each call makes `batches` steps, and figures are of the mean step.
+    """
+    backbone, size = ptune.load_backbone(case["backbone"]), case["batch"]
+    texts = texts_of(backbone, case)
+    num_steps, lengths = len(texts) // size, [len(backbone.tokens.ids(text)) for text in texts]
+    ours, num_live = our_step(backbone, texts, case["soft"], case["placement"], batch_size=size)
     cases = {"ptune": ours}
     if case["placement"] == "behind":
-        cases["ptune_in_front"] = our_step(backbone, texts, case["soft"], "front")[0]
+        cases["ptune_in_front"] = our_step(backbone, texts, case["soft"], "front", batch_size=size)[0]
     for hand in case.get("hands", ["documented", "best_hand"]):
-        cases[hand] = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], hand, 0), texts)
-    seconds = alternate(cases, repeats)
+        cases[hand] = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], hand, 0), texts, size)
+    seconds = {name: [one / num_steps for one in calls] for name, calls in alternate(cases, repeats).items()}
     middle, peak = medians(seconds), matrix_peak()
-    flops = 4 * num_body_parameters(backbone) * num_live
+    flops = 4 * num_body_parameters(backbone) * num_live / num_steps
     return {
         "ratio": {name: round(value / middle["ptune"], 2) for name, value in middle.items() if name != "ptune"},
         "same_placement_ratio": {
@@ -104,14 +126,15 @@ def step_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
         if "ptune_in_front" in middle
         else None,
         "seconds": seconds,
-        "live_tokens": num_live,
+        "text_tokens": {"mean": round(sum(lengths) / len(lengths), 1), "shortest": min(lengths), "longest": max(lengths)},
+        "live_tokens": round(num_live / num_steps, 1),
         "matrix_peak_gflops": round(peak, 1),
         "share_of_peak": round(flops / middle["ptune"] / 1e9 / peak, 3),
     }
 
 
 def candidates_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
-    """J candidates at once against one, against PEFT as documented, and against the matrix peak of the same minute."""
+    """J candidates at once against one, against PEFT, documented and best hand, and the matrix peak of the same minute."""
     backbone = ptune.load_backbone(case["backbone"])
     texts = random_texts(backbone, case["text"], case["batch"])
     together, num_live = our_step(backbone, texts, case["soft"], "behind", case["candidates"])
@@ -121,8 +144,9 @@ def candidates_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
         "alone": our_step(backbone, texts, case["soft"], "behind")[0],
         "product": lambda: square @ square,
     }
-    if case.get("peer", True):
-        cases["documented"] = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], "documented", 0), texts)
+    hands: tuple[Hand, ...] = ("documented", "best_hand") if case.get("peer", True) else ()
+    for hand in hands:
+        cases[hand] = peer_step(build_peer(str(folder_of(case["backbone"])), case["soft"], hand, 0), texts)
     seconds = alternate(cases, repeats)
     middle = medians(seconds)
     each = middle["together"] / case["candidates"]
@@ -130,7 +154,7 @@ def candidates_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     return {
         "seconds_per_candidate": round(each, 4),
         "ratio_to_alone": round(middle["alone"] / each, 2),
-        "ratio": {"documented": round(middle["documented"] / each, 2)} if "documented" in middle else {},
+        "ratio": {hand: round(middle[hand] / each, 2) for hand in hands},
         "seconds": seconds,
         "live_tokens": num_live,
         "matrix_peak_gflops": round(peak, 1),

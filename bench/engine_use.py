@@ -1,4 +1,4 @@
-"""Inference cases of the engine benchmark: many labels of several tokens, classification throughput, batches that mix tasks.
+"""Inference cases of the engine benchmark: many labels of several tokens, throughput, demonstrations, batches that mix tasks.
 
 In: a case of the spec. Out: a dictionary of figures for its JSON, with the largest difference of the scores compared.
 """
@@ -7,19 +7,24 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from brute_force import brute_force_scores
+from brute_force import answer_logits, brute_force_scores, filled
 from engine_train import folder_of
 from peft_peer import Wording, build_peer
 from timing import alternate, medians
 from transformers import AutoModelForCausalLM
 
 import ptune
-from ptune.data import read_examples
+from ptune.data import Example, read_examples
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer
-from ptune.task import Task
+from ptune.recipe import Recipe
+from ptune.strategy import InContextSettings, run_in_context
+from ptune.task import Task, as_classifier
 
-__all__ = ["labels_case", "mixed_case", "throughput_case"]
+__all__ = ["demonstrations_case", "labels_case", "mixed_case", "throughput_case"]
+
+_SAME = 1e-4
+"""Probabilities of fp32 sums in another order differ by less."""
 
 
 def labels_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
@@ -77,6 +82,60 @@ def throughput_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
         "rows": len(texts),
         "seconds": seconds,
     }
+
+
+def demonstrations_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """In-context learning with the demonstrations kept against reading them again in front of every text.
+
+    ptune forgets the demonstrations before each call, so their one reading is in its time. `recomputed` is ptune with nothing
+    kept, `plain` is transformers' own model, whose token ids are ready. Both fill batches of like lengths up to `max_tokens`.
+    """
+    keys = {key: case[key] for key in ("backbone", "train", "template", "labels", "shots", "max_length") if key in case}
+    recipe = Recipe.of({**keys, "method": "hard", "calibration": "none"})
+    model = as_classifier(run_in_context(recipe, InContextSettings(per_label=case["per_label"])).tasks[0])
+    rows = read_examples(case["test"], label=None)[: case["rows"]]
+    prepared, kept = model.prepare(rows), {}
+    assert model.answers is not None and model.answers.single, "the plain side scores words of one token"
+    prompts, columns = [row.ids for row in prepared.encoded], [ids[0] for ids in model.answers.ids]
+    plain = AutoModelForCausalLM.from_pretrained(folder_of(case["backbone"]), dtype=torch.float32).eval()
+
+    def ours() -> None:
+        fresh = model.without_prompt()
+        kept["ptune"] = fresh.scores(fresh.prepare(rows))
+
+    def recomputed() -> None:
+        kept["recomputed"] = _scores_with_nothing_kept(model, rows, case["max_tokens"])
+
+    def theirs() -> None:
+        kept["plain"] = answer_logits(plain, prompts, columns, max_tokens=case["max_tokens"])
+
+    seconds = alternate({"ptune": ours, "recomputed": recomputed, "plain": theirs}, repeats)
+    middle = medians(seconds)
+    mine, *others = (torch.softmax(scores, 1) for scores in kept.values())
+    largest = max(float((mine - other).abs().max()) for other in others)
+    if largest > _SAME:
+        raise SystemExit(f"probabilities differ by {largest:.1e}")
+    num_shown = model.num_lead(prepared.encoded)
+    return {
+        "ratio": {name: round(middle[name] / middle["ptune"], 2) for name in ("recomputed", "plain")},
+        "texts_per_second": {name: round(len(rows) / value, 1) for name, value in middle.items()},
+        "largest_difference": largest,
+        "demonstrations": case["per_label"] * len(model.labels),
+        "kept_tokens": num_shown,
+        "tokens_per_text": round(sum(map(len, prompts)) / len(prompts) - num_shown, 1),
+        "rows": len(rows),
+        "seconds": seconds,
+    }
+
+
+@torch.no_grad()
+def _scores_with_nothing_kept(model: PromptModel, rows: tuple[Example, ...], max_tokens: int) -> torch.Tensor:
+    """[B, C] label scores, every token of every row computed."""
+    prepared = model.prepare(rows)
+    scores = torch.empty(len(rows), len(model.labels))
+    for index in filled([len(row) for row in prepared.encoded], max_tokens):
+        scores[index] = model(model.batch(prepared, index)).scores
+    return scores
 
 
 def mixed_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:

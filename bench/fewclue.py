@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ class Board:
     def __init__(self, spec: Mapping[str, Any], options: argparse.Namespace) -> None:
         self.spec, self.options = spec, options
         self.runs: list[Figures] = json.loads(options.out.read_text(encoding="utf-8"))["runs"] if options.out.exists() else []
-        self.backbone = ptune.load_backbone(spec["backbone"])
+
+    @cached_property
+    def backbone(self) -> ptune.Backbone:
+        """Loaded when the first run is to be made."""
+        return ptune.load_backbone(self.spec["backbone"])
 
     def run_task(self, name: str) -> None:
         """All ways on all splits, then the chosen way's test."""

@@ -1,9 +1,13 @@
 """Shared by all tests: annotations of the tensor rooms are checked at run time, and tiny backbones are at hand."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jaxtyping
 import pytest
+
+if TYPE_CHECKING:
+    from ptune.backbone import Backbone
 
 # Before the first import of these rooms: every call in a test checks its shapes and types.
 jaxtyping.install_import_hook(
@@ -35,3 +39,18 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str
         return str(path)
 
     return folder
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> "Backbone":
+    """The catalogue's small causal model with its real weights, pulled where it is not here."""
+    from ptune.backbone import entry, load_backbone, local_folder
+    from ptune.backbone.fetch import pull
+    from ptune.errors import BackboneError
+
+    if local_folder(entry("smollm2-135m-q4")) is None:
+        try:
+            pull("smollm2-135m-q4", say=print)
+        except BackboneError as error:
+            pytest.skip(f"SmolLM2 cannot be pulled here: {error}")
+    return load_backbone("smollm2-135m-q4")

@@ -6,26 +6,12 @@ from pathlib import Path
 import pytest
 
 import ptune
-from ptune.backbone import entry, local_folder
-from ptune.errors import BackboneError
 from ptune.recipe import read_recipe
 from ptune.recipe import run as run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> ptune.Backbone:
-    if local_folder(entry("smollm2-135m-q4")) is None:
-        from ptune.backbone.fetch import pull
-
-        try:
-            pull("smollm2-135m-q4", say=print)
-        except BackboneError as error:
-            pytest.skip(f"SmolLM2 cannot be pulled here: {error}")
-    return ptune.load_backbone("smollm2-135m-q4")
 
 
 def test_the_demo_learns_on_smollm2_and_its_bundle_is_small(smollm2: ptune.Backbone, tmp_path: Path) -> None:
