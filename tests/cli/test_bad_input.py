@@ -76,8 +76,9 @@ CASES = {
     "unknown method": setting("method=p-tunning", "no prompt method 'p-tunning'", "method", "did you mean p-tuning"),
     "unknown method option": setting("method.encodr=lstm", "method.encodr", "p-tuning has", "encoder"),
     "bad method option": setting("method.encoder=gru", "method.encoder", "'gru'"),
-    "p-tuning without learned tokens": setting(
-        "template={text} It was{mask}", "no learned tokens, which p-tuning needs", "{soft:8}"
+    "p-tuning without learned tokens": setting("template={text}{mask}", "no learned tokens, which p-tuning needs", "{soft:8}"),
+    "learned tokens without a place": Case(
+        ("no learned tokens, which p-tuning needs", "{soft:8}"), settings=("template={text} It was{mask}", "learn=tokens")
     ),
     "hard with learned tokens": setting("method=hard", "which hard does not take", "template", "take them out"),
     "prompt-tuning with learned tokens": setting("method=prompt-tuning", "which prompt-tuning does not take", "template"),
