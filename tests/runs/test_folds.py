@@ -215,6 +215,8 @@ def test_a_distribution_that_is_a_label_costs_what_the_label_costs() -> None:
         ({"learn": "words", "method": "prompt-tuning"}, "p-tuning"),
         ({"learn": "words", "template": "{text}{soft:3}{mask}"}, "no words stand"),
         ({"folds": 2, "shots": 1}, "one row"),
+        ({"folds": 0}, "auto, or a number from 1 to 16"),
+        ({"folds": "four"}, "auto, or a number from 1 to 16"),
     ],
 )
 def test_what_does_not_go_together_is_refused(words: dict[str, Any], keys: dict[str, Any], fault: str) -> None:

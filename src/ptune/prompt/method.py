@@ -220,7 +220,7 @@ def needs_soft(template: Template, name: str) -> Template:
         raise PromptError(
             f"the template has no learned tokens, which {name} needs",
             where="template",
-            fix='put {soft:8} where they should stand, as in "{text}{soft:8} It was{mask}"',
+            fix='put {soft:8} where they should stand, as in "{text}{soft:8} It was{mask}"; for classification, words will do',
         )
     return template
 

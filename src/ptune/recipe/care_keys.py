@@ -4,7 +4,7 @@ They are for classification; what they do stands in `recipe/caring.py` (calibrat
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +13,8 @@ from ptune.model import OUT_OF_SCOPE
 from ptune.readout import calibration_names
 
 __all__ = ["CARE_KEYS", "CareKeys"]
+
+_MOST_FOLDS = 16
 
 
 class CareKeys(BaseModel):
@@ -40,7 +42,7 @@ class CareKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     learn: Literal["auto", "tokens", "words"] = "auto"
-    folds: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = "auto"
+    folds: Literal["auto"] | int = "auto"
     pull: float = Field(default=0.0, ge=0, lt=1)
     r_drop: float = Field(default=0.0, ge=0)
     label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy"
@@ -50,6 +52,14 @@ class CareKeys(BaseModel):
     temperature: bool = False
     abstain_below: float | None = Field(default=None, gt=0, lt=1)
     out_of_scope: str = Field(default=OUT_OF_SCOPE, min_length=1)
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _folds_are_counted(cls, value: Any) -> Any:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value != "auto" and not (is_number and 1 <= value <= _MOST_FOLDS):
+            raise ValueError(f"folds is auto, or a number from 1 to {_MOST_FOLDS}")
+        return value
 
     @field_validator("augment", mode="before")
     @classmethod
