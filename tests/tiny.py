@@ -54,6 +54,7 @@ __all__ = [
     "POSITIONS",
     "SLIDING_WINDOW",
     "WORDS",
+    "YES_NO_ROWS",
     "build_backbone",
     "example",
     "tiny_backbone",
@@ -138,6 +139,13 @@ EXAMPLES = (
     example("Rather mediocre acting", "no"),
 )
 """Rows of different lengths, in two scripts."""
+
+YES_NO_ROWS = [
+    {"text": f"The {what} was {word} .", "label": label}
+    for what in ("film", "plot", "food", "day")
+    for word, label in (("great", "yes"), ("bad", "no"))
+]
+"""Four of each label, one word apart."""
 
 
 # -- tokenizers ------------------------------------------------------------------------------------------------------

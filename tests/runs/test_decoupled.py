@@ -9,15 +9,10 @@ import ptune
 from ptune.errors import PtuneError
 from ptune.objective import decoupled_loss
 from ptune.recipe import Recipe, build_model, read_splits
-from tiny import tiny_backbone
+from tiny import YES_NO_ROWS, tiny_backbone
 
-ROWS = [
-    {"text": f"The {what} was {word} .", "label": label}
-    for what in ("film", "plot", "food", "day")
-    for word, label in (("great", "yes"), ("bad", "no"))
-]
 WORDS: dict[str, Any] = {
-    "train": ROWS,
+    "train": YES_NO_ROWS,
     "template": "{text}{soft:2} It was{mask}",
     "labels": {"yes": ["good"], "no": ["bad"]},
     "label_loss": "decoupled",

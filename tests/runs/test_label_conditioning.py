@@ -10,15 +10,10 @@ from ptune.errors import PtuneError
 from ptune.inputs import field_tokens
 from ptune.model import label_conditioning
 from ptune.recipe import Recipe, build_model, read_splits
-from tiny import tiny_backbone, tiny_model
+from tiny import YES_NO_ROWS, tiny_backbone, tiny_model
 
-ROWS = [
-    {"text": f"The {what} was {word} .", "label": label}
-    for what in ("film", "plot", "food", "day")
-    for word, label in (("great", "yes"), ("bad", "no"))
-]
 WORDS: dict[str, Any] = {
-    "train": ROWS,
+    "train": YES_NO_ROWS,
     "template": "{soft:2} All in all it was{mask} : {text}",
     "labels": {"yes": ["good"], "no": ["bad"]},
     "label_conditioning": 0.5,
@@ -89,7 +84,7 @@ def test_what_is_said_and_measured_of_a_text_is_the_same() -> None:
 
 def test_of_many_labels_the_right_one_and_any_other_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = {"yes": ["good", "great"], "no": ["bad"], "so": ["like"]}
-    rows = [*ROWS, {"text": "What a day !", "label": "so"}]
+    rows = [*YES_NO_ROWS, {"text": "What a day !", "label": "so"}]
     model, prepared = build("bert", labels=labels, train=rows)
     asked: list[list[tuple[int, ...]]] = []
     own = label_conditioning.lay_out_hidden

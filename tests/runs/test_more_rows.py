@@ -8,15 +8,10 @@ import torch
 import ptune
 from ptune.errors import PtuneError
 from ptune.recipe import Recipe, build_model, read_splits
-from tiny import tiny_backbone
+from tiny import YES_NO_ROWS, tiny_backbone
 
-ROWS = [
-    {"text": f"The {what} was {word} .", "label": label}
-    for what in ("film", "plot", "food", "day")
-    for word, label in (("great", "yes"), ("bad", "no"))
-]
 WORDS: dict[str, Any] = {
-    "train": ROWS,
+    "train": YES_NO_ROWS,
     "template": "{text} It was{mask}",
     "labels": {"yes": ["good"], "no": ["bad"]},
     "seed": 2,
@@ -31,7 +26,7 @@ def test_training_rows_are_copied_and_held_out_ones_are_not() -> None:
     splits = read_splits(recipe)
     assert len(splits.train) == 18 and len(splits.validation) == 2
     held = {row.fields["text"] for row in splits.validation}
-    originals = {row["text"] for row in ROWS}
+    originals = {row["text"] for row in YES_NO_ROWS}
     assert held <= originals and not held & {row.fields["text"] for row in splits.train[::3]}
     assert all(copy.label == splits.train[number // 3 * 3].label for number, copy in enumerate(splits.train))
 
@@ -40,7 +35,7 @@ def test_the_card_shows_what_people_wrote() -> None:
     task = ptune.fit(**WORDS, backbone=tiny_backbone("gpt2"), method="hard", augment={"copies": 3, "swap": 0.5})
     shown = str(task.facts["data"]["examples"])
     assert task.facts["data"]["train_rows"] == 32
-    assert sum(row["text"] in shown for row in ROWS) == 4
+    assert sum(row["text"] in shown for row in YES_NO_ROWS) == 4
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert", "t5"])
