@@ -4,8 +4,8 @@
 
 A task of the spec holds a recipe's keys and `ways`, each of which changes some of them. Every way is trained on `train_k` of
 each split k, with `dev_k` to stop on, and judged on `dev_k`. The way with the highest mean over the dev files is the task's;
-it alone is judged on the test file, once for each split. Trained tasks lie in `--work` between calls; runs in the JSON are not
-done again while their plan is the same.
+it alone is judged on the test file, once for each split; the prompts of all splits read the same kept texts. Trained tasks
+lie in `--work` between calls; runs in the JSON are not done again while their plan is the same.
 """
 
 import argparse
@@ -14,18 +14,25 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from timing import facts
+from torch import Tensor
 
 import ptune
+from ptune.backbone import KeptContexts
 from ptune.data import Example, read_examples
+from ptune.model import PromptModel, judge_scores
 
 Figures = dict[str, Any]
+ROWS_AT_ONCE = 128
+"""Whose contexts are in memory together when the test file is judged."""
 NAMES = "$NAMES"
 """In place of labels: the data set's own names, each its own label word."""
 
@@ -73,8 +80,7 @@ class Board:
             for way in self.spec["tasks"][name]["ways"]:
                 self.run_dev(name, way, split)
         way = chosen(self.runs, name)
-        for split in splits:
-            self.run_test(name, way, split)
+        self.run_tests(name, way, splits)
 
     def run_dev(self, name: str, way: str, split: int) -> None:
         """One way on one split, judged on the dev file."""
@@ -92,15 +98,19 @@ class Board:
         self.runs.append({**about, **figures, "commit": facts()["commit"]})
         self.write()
 
-    def run_test(self, name: str, way: str, split: int) -> None:
-        """The test file's score of a task that was trained."""
-        run = next(run for run in self.runs if (run["task"], run["way"], run["split"]) == (name, way, split))
-        if "test" in run:
+    def run_tests(self, name: str, way: str, splits: Sequence[int]) -> None:
+        """The test file's scores of the tasks that were trained."""
+        runs = [run for run in self.runs if (run["task"], run["way"]) == (name, way) and run["split"] in splits]
+        runs = [run for run in runs if "test" not in run]
+        if not runs:
             return
         started = time.perf_counter()
         rows = self.read(self.options.data / f"fewclue_{name}" / "test.jsonl", name)
-        report = ptune.load(self.bundle(run), backbone=self.backbone).evaluate(rows)
-        run |= {"test": report.score, "test_rows": len(rows), "test_seconds": round(time.perf_counter() - started, 1)}
+        tasks = [ptune.load(self.bundle(run), backbone=self.backbone) for run in runs]
+        scores = test_scores(tasks, rows)
+        seconds = round((time.perf_counter() - started) / len(runs), 1)
+        for run, score in zip(runs, scores, strict=True):
+            run |= {"test": score, "test_rows": len(rows), "test_seconds": seconds}
         self.write()
 
     def keys(self, name: str, way: str) -> dict[str, Any]:
@@ -142,6 +152,20 @@ class Board:
         fresh = self.options.out.with_suffix(".part")
         fresh.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         fresh.replace(self.options.out)
+
+
+def test_scores(tasks: Sequence[ptune.Task], rows: tuple[Example, ...]) -> list[float]:
+    """Each task's score on the rows; what the tasks have in common in front of their prompts is computed once."""
+    models = [task.model for task in tasks if isinstance(task.model, PromptModel) and not task.model.why_not_keep()]
+    if len(models) < len(tasks):
+        return [task.evaluate(rows).score for task in tasks]
+    scores: list[list[Tensor]] = [[] for _ in models]
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        contexts = KeptContexts(models[0].backbone, [])
+        for model, parts in zip(models, scores, strict=True):
+            parts.append(model.scores(replace(model.prepare(part), contexts=contexts)))
+    return [judge_scores(model, rows, torch.cat(parts)).score for model, parts in zip(models, scores, strict=True)]
 
 
 def chosen(runs: list[Figures], name: str) -> str:
