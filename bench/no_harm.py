@@ -4,11 +4,13 @@
 
 Each run is judged on the first `rows` of a split, shuffled once by a fixed seed, beside the hard template with its prior taken
 out by the same training rows. `--split validation` is for choosing between variants; the committed figures are of `test`. The
-JSON is written after every run, and runs that are in it are not done again; `--sets`, `--variants`, `--seeds` and `--shots`
-take parts of the grid. A set with fewer rows of a label than `shots` says in `most_shots` how many it has.
+JSON is written after every run, and runs that are in it are not done again while their plan is the same; `--sets`,
+`--variants`, `--seeds` and `--shots` take parts of the grid. A set with fewer rows of a label than `shots` says in `most_shots`
+how many it has.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import random
@@ -16,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,22 +45,25 @@ def main() -> None:
     options = arguments()
     spec = yaml.safe_load(options.spec.read_text(encoding="utf-8"))
     runs: list[dict[str, Any]] = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
-    done = {tuple(run[key] for key in KEY) for run in runs}
     loaded: dict[str, ptune.Backbone] = {}
     for name in options.sets or spec["sets"]:
-        words = dict(spec["sets"][name])
+        of_set, num_rows = spec["sets"][name], options.rows or spec["rows"]
+        words = dict(of_set)
         backbone_name, most = words.pop("backbone"), words.pop("most_shots", None)
         judge: Judge | None = None
         for seed in options.seeds or spec["seeds"]:
             for shots in options.shots or spec["shots"]:
                 for variant in options.variants or spec["variants"]:
-                    if (name, variant, shots, seed) in done:
+                    about = {"set": name, "variant": variant, "shots": shots, "seed": seed}
+                    about["plan"] = digest(of_set, spec["variants"][variant], num_rows, options.split)
+                    if any(about.items() <= run.items() for run in runs):
                         continue
                     backbone = loaded.get(backbone_name) or loaded.setdefault(backbone_name, ptune.load_backbone(backbone_name))
-                    judge = judge or Judge(backbone, rows_of(options.data / name, options.split, options.rows or spec["rows"]))
+                    judge = judge or Judge(backbone, rows_of(options.data / name, options.split, num_rows))
                     keys = {**words, **spec["variants"][variant], "shots": min(shots, most or shots), "seed": seed}
                     figures = one_run({**keys, "train": str(options.data / name / "train.jsonl")}, judge)
-                    runs.append({"set": name, "variant": variant, "shots": shots, "seed": seed, **figures})
+                    runs = [run for run in runs if any(run[key] != about[key] for key in KEY)]  # one of another plan
+                    runs.append({**about, **figures})
                     write(options, spec, runs)
                     print(json.dumps(runs[-1]), flush=True)
     write(options, spec, runs)
@@ -85,6 +90,12 @@ def rows_of(folder: Path, split: str, num_rows: int) -> tuple[Example, ...]:
     rows = list(read_examples(str(folder / f"{split}.jsonl"), require_label=True))
     random.Random(ORDER_SEED).shuffle(rows)
     return tuple(rows[:num_rows])
+
+
+def digest(of_set: Mapping[str, Any], of_variant: Mapping[str, Any], num_rows: int, split: str) -> str:
+    """Of everything in the spec that decides a run beside its number of shots and its seed; not of the folder of the data."""
+    text = json.dumps([of_set, of_variant, num_rows, split], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Judge:

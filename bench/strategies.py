@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ from ptune.strategy import (
 )
 
 ORDER_SEED = 11
+CONTEXT_BYTES = 5 << 30
 ITS_PATTERNS = "its patterns"
 Figures = dict[str, Any]
 
@@ -62,7 +64,12 @@ def main() -> None:
     spec = yaml.safe_load(options.spec.read_text(encoding="utf-8").replace("$DATA", str(options.data)))
     runs: list[Figures] = json.loads(options.out.read_text(encoding="utf-8"))["runs"] if options.out.exists() else []
     runs = [run for run in runs if "failed" not in run]
-    backbones: dict[str, ptune.Backbone] = {}
+    with Backbones() as backbones:
+        run_all(options, spec, runs, backbones)
+
+
+def run_all(options: argparse.Namespace, spec: Figures, runs: list[Figures], backbones: "Backbones") -> None:
+    """Sets, seeds, ways; the JSON holds the runs made so far."""
     for name in options.sets or spec["sets"]:
         keys = dict(spec["sets"][name])
         of_set = keys.pop("ways", {})
@@ -75,9 +82,7 @@ def main() -> None:
                 if any(about.items() <= run.items() for run in runs):
                     continue
                 runs = [run for run in runs if (run["set"], run["way"], run["seed"]) != (name, way, seed)]
-                backbone = backbones.get(keys["backbone"]) or backbones.setdefault(
-                    keys["backbone"], ptune.load_backbone(keys["backbone"])
-                )
+                backbone = backbones.of(keys["backbone"])
                 started = time.perf_counter()
                 try:
                     figures = run_one({**keys, "backbone": backbone, "test": judged, "seed": seed}, plan)
@@ -87,6 +92,21 @@ def main() -> None:
                 runs.append({**about, **figures})
                 write(options.out, spec, runs)
                 print(json.dumps(runs[-1], ensure_ascii=False), flush=True)
+
+
+class Backbones(ExitStack):
+    """Each loaded once; within it, all ways and seeds read each text once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loaded: dict[str, ptune.Backbone] = {}
+
+    def of(self, name: str) -> ptune.Backbone:
+        """By name."""
+        if name not in self._loaded:
+            self._loaded[name] = ptune.load_backbone(name)
+            self.enter_context(ptune.sharing_contexts(self._loaded[name], memory=CONTEXT_BYTES))
+        return self._loaded[name]
 
 
 def arguments() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptune.backbone import Backbone, load_backbone
+    from ptune.backbone import Backbone, load_backbone, sharing_contexts
     from ptune.data import Example, read_examples
     from ptune.errors import PtuneError
     from ptune.model import PromptModel
@@ -39,6 +39,7 @@ _ROOM_OF = {
     "load_backbone": "backbone",
     "predict_mixed": "task",
     "read_examples": "data",
+    "sharing_contexts": "backbone",
 }
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "load_backbone",
     "predict_mixed",
     "read_examples",
+    "sharing_contexts",
 ]
 
 

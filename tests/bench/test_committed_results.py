@@ -67,7 +67,7 @@ def planned(spec: Content) -> Iterator[Content]:
 
 
 def check_no_harm(content: Content, spec_path: Path) -> None:
-    """Every set, variant, number of rows and seed of the spec once, judged on the test files."""
+    """Every set, variant, number of rows and seed of the spec once, by its plan, judged on the test files."""
     spec = read_spec(spec_path)
     assert content["spec"] == spec
     assert content["split"] == "test" and " --rows " not in content["command"]
@@ -78,7 +78,8 @@ def check_no_harm(content: Content, spec_path: Path) -> None:
 def cells(spec: Content) -> Iterator[Content]:
     """What a run of each cell says of itself."""
     for name, variant, shots, seed in product(spec["sets"], spec["variants"], spec["shots"], spec["seeds"]):
-        yield {"set": name, "variant": variant, "shots": shots, "seed": seed}
+        plan = no_harm.digest(spec["sets"][name], spec["variants"][variant], spec["rows"], "test")
+        yield {"set": name, "variant": variant, "shots": shots, "seed": seed, "plan": plan}
 
 
 def check_fewclue(content: Content, spec_path: Path) -> None:
@@ -175,8 +176,9 @@ def test_a_way_that_failed_needs_its_reason() -> None:
         check("strategies", content)
 
 
-def test_a_run_of_another_plan_is_none_of_the_spec() -> None:
-    content = made_up("icl")
+@pytest.mark.parametrize("kind", ["icl", "no_harm"])
+def test_a_run_of_another_plan_is_none_of_the_spec(kind: str) -> None:
+    content = made_up(kind)
     content["runs"][0]["plan"] = "0123456789ab"
     with pytest.raises(AssertionError, match="0 runs of"):
-        check("icl", content)
+        check(kind, content)

@@ -9,7 +9,7 @@ from torch import Tensor
 import ptune
 from ptune.data import Example
 from ptune.errors import PtuneError
-from ptune.inputs import field_tokens, lay_out_hidden
+from ptune.inputs import field_tokens, lay_out_filled, lay_out_hidden, trunk_start
 from ptune.model import PromptModel
 from ptune.readout import Verbalizer
 from ptune.recipe import Recipe, build_model, check_recipe, plan_recipe, read_splits
@@ -29,7 +29,7 @@ ROWS = [
 
 
 def build(kind: str, template: str = TEMPLATE, labels: Any = LABELS, *, length: Any = "sum", **more: Any) -> PromptModel:
-    verbalizer = Verbalizer.parse(labels, length=length, num_slots=2)
+    verbalizer = Verbalizer.parse(labels, length=length, num_slots=template.count("{mask}"))
     method = {"name": "p-tuning", "init": "random"}
     return PromptModel.build(backbone=tiny_backbone(kind), template=template, labels=verbalizer, method=method, seed=1, **more)
 
@@ -178,6 +178,33 @@ def test_the_plan_counts_all_that_is_read(kind: str) -> None:
     rows = model.prepare(read_splits(recipe).train)
     own = sum(int(model.lay_out(rows, [number]).live.mask.sum()) for number in range(len(rows))) / len(rows)
     assert counted["training"]["plain"]["live_tokens"] == pytest.approx(own)
+
+
+BEHIND = "{text}{soft:2} It was{mask} of {other}"
+WITHIN = {
+    "between": (BETWEEN, LONG),
+    "between, words of one token": (BETWEEN, LABELS),
+    "behind": (BEHIND, {"film": "good day", "bad film": "mediocre", "food": "good film"}),
+    "behind, words of one token": (BEHIND, {"film": "good", "bad film": "bad", "food": "food"}),
+}
+
+
+@pytest.mark.parametrize("fill", ["parallel", "chain", "pet"])
+@pytest.mark.parametrize(("template", "labels"), WITHIN.values(), ids=WITHIN)
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_batches_are_filled_by_all_that_is_laid_out(kind: str, template: str, labels: Any, fill: Any) -> None:
+    """The text between and behind the slots too, once for each branch or row; of masks filled one by one, those of a pass."""
+    model: Any = build(kind, template, labels, fill=fill)
+    rows, tokens = model.prepare(ROWS), model.backbone.tokens
+    laid_out = [model.lay_out(rows, [number]) for number in range(len(ROWS))]
+    if fill == "pet" and kind == "bert" and not model.answers.single:
+        laid_out = [lay_out_filled(batch.rows, model.answers, tokens, lambda *at: False) for batch in laid_out]
+    assert model.live_lengths(rows) == [int(batch.live.mask.sum()) for batch in laid_out]
+    if kind == "gpt2":
+        kept = model.prepare(ROWS, keep_context=True)
+        skipped = [trunk_start(row) for row in kept.encoded]
+        own = [int(model.lay_out(kept, [at], skip=[skip]).live.mask.sum()) for at, skip in enumerate(skipped)]
+        assert min(skipped) > 0 and model.live_lengths(kept) == own
 
 
 def test_what_is_for_one_mask_says_so() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,6 +130,50 @@ def test_no_row_is_read_twice_up_to_the_end_of_the_first_pass() -> None:
     assert place(steps=6, keep_context=False) == "nowhere"
     planned = plan_recipe(recipe(steps=6))
     assert planned.contexts.num_bytes == 0 and "none is held" in _contexts(planned)
+
+
+def planned_bytes(given: Recipe) -> tuple[int, str]:
+    """Of all contexts that are to be held, and what is printed of them."""
+    planned = plan_recipe(given)
+    looked = planned.validation_contexts
+    return planned.contexts.num_bytes + (0 if looked is None else looked.num_bytes), _contexts(planned)
+
+
+@pytest.mark.parametrize(
+    ("num_looked", "changes"), [(12, {}), (12, {"steps": 6}), (150, {"context_memory": 1})], ids=["held", "once", "file"]
+)
+def test_the_plan_counts_the_contexts_of_validation_rows(
+    num_looked: int, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many bytes as a run holds, of the training rows (unless each is read once) and of the validation rows."""
+    given = recipe(validation=rows_of(num_looked, start=1), **changes)
+    seen = watch_training(monkeypatch, "ptune.recipe.fit")
+    run(given)
+    rows, validation = seen[0]
+    held = [one for one in (rows, validation) if not one.contexts.holds_nothing]
+    num_bytes, line = planned_bytes(given)
+    assert validation in held and num_bytes == sum(map(bytes_of, held))
+    assert f"{num_bytes / 2**20:,.1f} MiB" in line and f"{num_looked} validation rows" in line
+    assert ("24 training and" in line) == (rows in held) == ("none is held" not in line)
+    assert ("in a temporary file" in line) == (validation.contexts.num_bytes_in_file > 0) == (num_looked == 150)
+
+
+def test_validation_rows_whose_contexts_fit_nowhere_are_planned_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptune.recipe.keeping.shutil.disk_usage", lambda place: SimpleNamespace(free=0))
+    planned = plan_recipe(recipe(validation=rows_of(150, start=1), context_memory=1))
+    assert planned.contexts.place == "memory"
+    assert planned.validation_contexts is not None and planned.validation_contexts.place == "nowhere"
+    held, _, not_held = _contexts(planned).partition("; those of 150 validation rows are not kept: ")
+    assert held.endswith("tokens of 24 rows, in memory (1 MiB of context_memory)") and "fit neither" in not_held
+
+
+def test_folds_hold_no_contexts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are judged on training rows."""
+    given = recipe(folds=2)
+    seen = watch_training(monkeypatch, "ptune.recipe.fit")
+    run(given)
+    rows, validation = seen[0]
+    assert validation is None and planned_bytes(given)[0] == bytes_of(rows)
 
 
 def test_a_pass_over_rows_that_are_not_held_reads_them_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ptune.backbone.kept import ContextType, KeptContexts, LeadContexts, context_bytes
     from ptune.backbone.load import BackboneLike, DType, load_backbone, save_backbone
     from ptune.backbone.output_layer import OutputLayer
+    from ptune.backbone.shared import SharedContexts, sharing_contexts
     from ptune.backbone.stacks import Stack, text_keys_and_values
 
 _FILE_OF = {
@@ -26,6 +27,8 @@ _FILE_OF = {
     "load_backbone": "load",
     "save_backbone": "load",
     "OutputLayer": "output_layer",
+    "SharedContexts": "shared",
+    "sharing_contexts": "shared",
     "Stack": "stacks",
     "text_keys_and_values": "stacks",
 }
@@ -39,6 +42,7 @@ __all__ = [
     "LeadContexts",
     "ModelEntry",
     "OutputLayer",
+    "SharedContexts",
     "Stack",
     "cache_dir",
     "catalogue",
@@ -47,6 +51,7 @@ __all__ = [
     "load_backbone",
     "local_folder",
     "save_backbone",
+    "sharing_contexts",
     "text_keys_and_values",
 ]
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ptune.backbone.attention import IMPLEMENTATION, register
 from ptune.backbone.checkpointing import set_checkpointing
-from ptune.backbone.identify import can_set_attention, fingerprint, kind_of, position_offset
+from ptune.backbone.identify import can_set_attention, fingerprint, kind_of, position_offset, sizes
 from ptune.backbone.lead import read_lead
 from ptune.backbone.output_layer import OutputLayer, find_output_layer
 from ptune.backbone.plan import AttentionPlan, CrossPlan, Record, Seen
@@ -25,7 +25,6 @@ from ptune.backbone.stacks import Stack, find_stacks
 from ptune.backbone.trial import fuse_layers, narrows_last_layer, own_forwards, takes_contexts
 from ptune.errors import BackboneError, notice
 from ptune.inputs import (
-    BackboneSpec,
     Context,
     DecoderRows,
     Lead,
@@ -38,9 +37,10 @@ from ptune.inputs import (
     Tokens,
 )
 
-__all__ = ["Backbone"]
+if TYPE_CHECKING:
+    from ptune.backbone.shared import SharedContexts
 
-_NUM_EMBEDDINGS_MEASURED = 4096
+__all__ = ["Backbone"]
 
 
 class Backbone:
@@ -65,11 +65,19 @@ class Backbone:
         self.text_start = text_start
         self.is_checkpointing = False
         self.is_quantised = False
+        self.shared: SharedContexts | None = None  # see `sharing_contexts`
         self._use_own_attention()
         self._trunk = model.get_encoder() if self.kind == "encoder-decoder" else model.base_model
         self._accepted = frozenset(inspect.signature(self._trunk.forward).parameters)
         self.output = self._find_output(name)
-        self.spec = self._measure(name)
+        self.spec = sizes(
+            model,
+            name=name,
+            kind=self.kind,
+            has_language_head=self.output is not None,
+            numbers_positions="position_ids" in self._accepted,
+        )
+        self._position_offset = position_offset(model)
         self.fingerprint = fingerprint(model)
 
     @property
@@ -382,31 +390,6 @@ class Backbone:
         if found is None:
             notice(f"{name} computes its logits in a way that ptune does not know, so it cannot score label words")
         return found
-
-    def _measure(self, name: str) -> BackboneSpec:
-        config = self.model.config.get_text_config()
-        table = self.model.get_input_embeddings()
-        vocab_size = table.weight.shape[0]
-        ids = torch.linspace(0, vocab_size - 1, min(_NUM_EMBEDDINGS_MEASURED, vocab_size)).long()
-        with torch.no_grad():
-            rms = self.embed(ids).float().square().mean().sqrt().item()
-        self._position_offset = position_offset(self.model)
-        positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        if config.model_type in ("t5", "mt5", "umt5", "longt5"):
-            positions = None
-        return BackboneSpec(
-            name=name,
-            kind=self.kind,
-            architecture=config.model_type,
-            width=config.hidden_size,
-            embedding_size=table.weight.shape[1],
-            num_layers=config.num_hidden_layers,
-            vocab_size=vocab_size,
-            max_positions=None if positions is None else int(positions) - self._position_offset,
-            embedding_rms=rms,
-            has_language_head=self.output is not None,
-            numbers_positions="position_ids" in self._accepted,
-        )
 
 
 def _behind_prefix(live: Live, prompt: PromptState) -> Live:

@@ -1,4 +1,4 @@
-"""What a Hugging Face model is: its kind, its content as a fingerprint, and how it numbers positions."""
+"""What a Hugging Face model is: its kind, its content as a fingerprint, its sizes, and how it numbers positions."""
 
 import hashlib
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import torch
 
 from ptune.errors import BackboneError
-from ptune.inputs import BackboneKind
+from ptune.inputs import BackboneKind, BackboneSpec
 
-__all__ = ["can_set_attention", "fingerprint", "kind_of", "position_offset"]
+__all__ = ["can_set_attention", "fingerprint", "kind_of", "position_offset", "sizes"]
+
+_NUM_EMBEDDINGS_MEASURED = 4096
 
 
 def kind_of(model: Any) -> BackboneKind:
@@ -54,3 +56,34 @@ def position_offset(model: Any) -> int:
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1
     return 0
+
+
+def sizes(model: Any, *, name: str, kind: BackboneKind, has_language_head: bool, numbers_positions: bool) -> BackboneSpec:
+    """Read off its config and embeddings, of which some are embedded to measure how large they are.
+
+    Args:
+        model: whose.
+        name, kind, has_language_head, numbers_positions: see `BackboneSpec`.
+    """
+    config = model.config.get_text_config()
+    table = model.get_input_embeddings()
+    vocab_size = table.weight.shape[0]
+    ids = torch.linspace(0, vocab_size - 1, min(_NUM_EMBEDDINGS_MEASURED, vocab_size)).long()
+    with torch.no_grad():
+        rms = table(ids.to(table.weight.device)).float().square().mean().sqrt().item()
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if config.model_type in ("t5", "mt5", "umt5", "longt5"):
+        positions = None
+    return BackboneSpec(
+        name=name,
+        kind=kind,
+        architecture=config.model_type,
+        width=config.hidden_size,
+        embedding_size=table.weight.shape[1],
+        num_layers=config.num_hidden_layers,
+        vocab_size=vocab_size,
+        max_positions=None if positions is None else int(positions) - position_offset(model),
+        embedding_rms=rms,
+        has_language_head=has_language_head,
+        numbers_positions=numbers_positions,
+    )

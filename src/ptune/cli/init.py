@@ -144,6 +144,7 @@ _WORDS_PART = """\
 # r_drop: 0.0  # makes two readings with different dropout agree; for method: {name: p-tuning-v2, dropout: 0.1}
 # label_loss: cross-entropy  # or decoupled: each label's own probability among all words
 # label_conditioning: 0.0  # weight of learning the text's own words given the label; for masked models
+# contrastive: 0.0  # weight of SetFit's loss: states at {mask} alike for texts of one label, unlike for others
 # augment: {copies: 2, swap: 0.1, delete: 0.1}  # changed copies of each training text
 # calibration: prior  # by which texts: prior (training texts), batch, contextual, domain, none; {name: batch, texts: more.csv}
 # temperature: false  # scales probabilities on the validation rows

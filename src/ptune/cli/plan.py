@@ -10,6 +10,7 @@ from ptune.cli.options import AsJson, Override
 
 if TYPE_CHECKING:
     from ptune.recipe import Plan
+    from ptune.recipe.keeping import Keeping
     from ptune.recipe.phases import Phase
 
 __all__ = ["plan"]
@@ -72,14 +73,28 @@ def _phase_lines(phase: "Phase") -> list[str]:
 
 
 def _contexts(planned: "Plan") -> str:
-    kept = planned.contexts
+    kept, looked = planned.contexts, planned.validation_contexts
     if not kept.is_kept:
         return f"not kept: {kept.reason}"
+    held, rows, more = [kept], f"{planned.num_train_rows} rows", ""
+    if looked is not None and not looked.is_kept:
+        more = f"; those of {planned.num_validation_rows} validation rows are not kept: {looked.reason}"
+    elif looked is not None:
+        held, rows = [kept, looked], f"{planned.num_train_rows} training and {planned.num_validation_rows} validation rows"
     if kept.place == "batch":
-        return "no row is read twice, so each is computed with its batch and none is held"
-    size = f"{kept.num_bytes / 2**20:,.1f} MiB for {kept.num_tokens:,} tokens of {planned.num_train_rows} rows"
-    limit = f"{kept.memory_bytes / 2**20:,.0f} MiB of context_memory"
-    return f"{size}, in memory ({limit})" if kept.place == "memory" else f"{size}, what is over {limit} in a temporary file"
+        if len(held) > 1:
+            more = f"; {_held(held[1:], f'{planned.num_validation_rows} validation rows')}"
+        return f"no training row is read twice, so each is computed with its batch and none is held{more}"
+    return f"{_held(held, rows)}{more}"
+
+
+def _held(kept: list["Keeping"], rows: str) -> str:
+    """Together: memory left by the first is what there is for the next."""
+    num_bytes, num_tokens = sum(one.num_bytes for one in kept), sum(one.num_tokens for one in kept)
+    size = f"{num_bytes / 2**20:,.1f} MiB for {num_tokens:,} tokens of {rows}"
+    limit = f"{kept[0].memory_bytes / 2**20:,.0f} MiB of context_memory"
+    is_over = any(one.place == "file" for one in kept)
+    return f"{size}, what is over {limit} in a temporary file" if is_over else f"{size}, in memory ({limit})"
 
 
 def _line(title: str, text: str) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ptune.backbone import SharedContexts
 from ptune.compare.baselines.optional import MissingPackage, need, package_version
-from ptune.compare.contender import Contender, Fitted, KeptTexts, Probabilities, Setup, look_of
+from ptune.compare.contender import Contender, Fitted, Probabilities, Setup, look_of
 from ptune.compare.memory import MemoryPeak
 from ptune.compare.samples import Pools, SeedRows, digest
 from ptune.compare.store import Fit, Store, files_of, key_of
@@ -271,7 +272,7 @@ class _Tally:
     seconds: float = 0.0
 
 
-def _answers(fitted: Fitted, kept: KeptTexts, rows: Sequence[Example]) -> tuple[Probabilities, float]:
+def _answers(fitted: Fitted, kept: SharedContexts, rows: Sequence[Example]) -> tuple[Probabilities, float]:
     """Probabilities of rows, and the seconds of a thousand: by some rows spread over all, as if no other cell had read them."""
     timed = list(range(0, len(rows), -(-len(rows) // _NUM_TIMED)))
     rest = sorted({*range(len(rows))} - {*timed})

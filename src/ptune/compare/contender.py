@@ -6,8 +6,7 @@ learn from and rows to choose on, never the test rows; it hands back a `Fitted`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptune.backbone import Backbone, KeptContexts, context_bytes
+from ptune.backbone import Backbone, SharedContexts
 from ptune.data import Example, did_you_mean
 from ptune.errors import RecipeError
 from ptune.template import resolve
@@ -24,7 +23,6 @@ __all__ = [
     "ON_TORCH",
     "Contender",
     "Fitted",
-    "KeptTexts",
     "Needs",
     "Packages",
     "Paradigm",
@@ -52,44 +50,6 @@ _RATE_FACTORS = (1.0, 1 / 3, 3.0, 0.1, 10.0)
 MAX_TRIALS = len(_RATE_FACTORS)
 
 
-class KeptTexts:
-    """Contexts of texts that causal models read, kept for all cells of a process; those of one backbone at a time.
-
-    Args:
-        max_bytes: of all that is kept; texts that would take more by themselves are computed each time.
-    """
-
-    def __init__(self, max_bytes: int = 1 << 30) -> None:
-        self.max_bytes = max_bytes
-        self._store: KeptContexts | None = None
-        self._known: set[tuple[int, ...]] = set()
-        self._is_aside = False
-
-    def of(self, backbone: Backbone, prefixes: Sequence[Sequence[int]]) -> KeptContexts | None:
-        """A store with room for these texts, which are computed when they are asked for; None where they are not kept."""
-        asked = {tuple(ids) for ids in prefixes if len(ids)}
-        if self._is_aside or self._num_bytes(backbone, asked) > self.max_bytes:
-            return None
-        is_other = self._store is None or self._store.fingerprint != backbone.fingerprint
-        if is_other or self._num_bytes(backbone, asked | self._known) > self.max_bytes:
-            self._store, self._known = KeptContexts(backbone, []), set()  # what was kept so far goes
-        self._known |= asked
-        return self._store
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Nothing is kept, and nothing that was kept is used: so a prediction takes as long as it does by itself."""
-        self._is_aside = True
-        try:
-            yield
-        finally:
-            self._is_aside = False
-
-    @staticmethod
-    def _num_bytes(backbone: Backbone, prefixes: set[tuple[int, ...]]) -> int:
-        return context_bytes(backbone, sum(map(len, prefixes)))
-
-
 @dataclass(frozen=True)
 class Setup:
     """What all contenders are given.
@@ -114,7 +74,7 @@ class Setup:
     batch_size: int = 8
     unlabelled: tuple[Example, ...] = ()
     label_counts: tuple[int, ...] = ()
-    kept: KeptTexts = field(default_factory=KeptTexts)
+    kept: SharedContexts = field(default_factory=SharedContexts)
 
     def classes(self, rows: Sequence[Example]) -> NDArray[np.int64]:
         """[R] class numbers of labelled rows."""

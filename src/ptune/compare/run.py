@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptune.backbone import Backbone, load_backbone
+from ptune.backbone import Backbone, SharedContexts, load_backbone
 from ptune.compare.cells import Cell, CellRunner
-from ptune.compare.contender import KeptTexts, Setup
+from ptune.compare.contender import Setup
 from ptune.compare.samples import Pools, SeedRows, make_pools, ranked, rows_of_seed
 from ptune.compare.spec import Line, Spec, name_of
 from ptune.compare.store import Store
@@ -92,7 +92,7 @@ class Comparison:
         self._label_counts = tuple(sum(row.label == name for row in self.pools.train) for name in self.labels)
         unlabelled = ranked(self.pools.train, "unlabelled")[: settings.unlabelled]
         self.unlabelled = tuple(Example(row.fields) for row in unlabelled)
-        self.kept = KeptTexts()
+        self.kept = SharedContexts()
         self.runner = CellRunner(Store(self.folder), self.pools, retry=self.retry)
         self._steps = recipe.train_settings().num_steps
         self._batch_size = recipe.batch_size

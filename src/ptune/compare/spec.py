@@ -44,7 +44,7 @@ _COMPUTING_KEYS = ("checkpointing", "keep_context", "context_memory", "context_d
 _LEARNING_KEYS = (
     *(key for key in TrainSettings.model_fields if key not in _COMPUTING_KEYS),
     *("tune", "head", "pool", "class_weights", "label_smoothing"),
-    *("learn", "folds", "pull", "r_drop", "label_loss", "label_conditioning", "augment"),
+    *("learn", "folds", "pull", "r_drop", "label_loss", "label_conditioning", "contrastive", "augment"),
     *("temperature", "abstain_below", "out_of_scope"),
 )
 """Recipe keys that say how ptune's own methods learn: a method's own count; steps and batches are the same for all."""

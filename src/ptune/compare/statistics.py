@@ -5,9 +5,9 @@ In: for each seed and each test row, whether the answer was right. Out: `Estimat
 variance is itself drawn, as a generalised interval of the two-way random-effects model does it (between seeds, less what the
 rows explain). Two methods are compared on the same rows and seeds. Resampling is too sure where few rows are unlike the rest:
 there an interval is at least Wilson's, and that of a difference at least what the exact sign test and Clopper-Pearson's shares
-leave, so that p and verdict agree. Where all rows are alike, the rule of three speaks for other rows; but methods that answer
-every row alike are called equal, though other rows may tell them apart. Sources: Efron & Tibshirani 1993, chapter 13;
-Weerahandi 1993; Wilson 1927; Clopper & Pearson 1934; Hanley & Lippman-Hand 1983.
+leave, so that p and verdict agree. Where all rows are alike, the rule of three speaks for other rows. Methods that answer every
+row alike differ by nothing, give or take the share of other rows that may still tell them apart.
+Sources: Efron & Tibshirani 1993, chapter 13; Weerahandi 1993; Wilson 1927; Clopper & Pearson 1934; Hanley & Lippman-Hand 1983.
 Tests show the coverage on simulations: 95 to 99 %, up to 100 % where few rows are unlike the rest and seeds are several.
 """
 
@@ -117,9 +117,11 @@ def compare(first: NDArray[np.float64], second: NDArray[np.float64], *, seed: in
     if first.shape != second.shape:
         raise ValueError(f"{first.shape} and {second.shape} are not the same seeds and rows")
     gained = first - second
-    if not gained.any():
-        return Difference(0.0, 0.0, 0.0, 1.0)
-    gains, num_rows = gained.mean(0), gained.shape[1]
+    num_rows = gained.shape[1]
+    if not gained.any():  # none of so many rows differs: of others, a share up to Clopper-Pearson's, all for either method
+        slack = _clopper_pearson(0, num_rows)[1]
+        return Difference(0.0, -slack, slack, 1.0)
+    gains = gained.mean(0)
     draws = _draws(gained, seed)
     low, high = _middle(draws)
     chances = np.array([(draws <= 0).mean(), (draws >= 0).mean()])

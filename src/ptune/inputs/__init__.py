@@ -7,7 +7,16 @@ from ptune.inputs.continued import Continued, decoder_prefix, lay_out_continued
 from ptune.inputs.conversation import Conversations
 from ptune.inputs.encode import encode
 from ptune.inputs.hidden import field_tokens, lay_out_hidden
-from ptune.inputs.layout import PoolKind, lay_out_filled, lay_out_pooled, lay_out_words, lead_length, pad_rows, trunk_start
+from ptune.inputs.layout import (
+    PoolKind,
+    lay_out_filled,
+    lay_out_pooled,
+    lay_out_words,
+    lead_length,
+    num_laid_out,
+    pad_rows,
+    trunk_start,
+)
 from ptune.inputs.merge import Merged, merge
 from ptune.inputs.places import lay_out_places
 from ptune.inputs.prefix import Place, Prefix, StackSpec
@@ -75,6 +84,7 @@ __all__ = [
     "lay_out_words",
     "lead_length",
     "merge",
+    "num_laid_out",
     "pad_rows",
     "shared_beginning",
     "soft_layout",

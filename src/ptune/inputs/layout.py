@@ -15,7 +15,16 @@ from ptune.inputs.tokens import Tokens
 from ptune.inputs.tree import PaddingSide, Plan, TreeRow, answer_places, from_slot, reads_of, slotted_row, stack_rows
 from ptune.inputs.types import Batch, Context, DecoderRows, Encoded, Reads, StoredContext
 
-__all__ = ["PoolKind", "lay_out_filled", "lay_out_pooled", "lay_out_words", "lead_length", "pad_rows", "trunk_start"]
+__all__ = [
+    "PoolKind",
+    "lay_out_filled",
+    "lay_out_pooled",
+    "lay_out_words",
+    "lead_length",
+    "num_laid_out",
+    "pad_rows",
+    "trunk_start",
+]
 
 PoolKind = Literal["cls", "first", "last", "mean", "mask"]
 
@@ -99,6 +108,22 @@ def lay_out_words(
         decoder=decoder.stack(tokens.pad_id) if decoder else None,
         contexts=tuple(contexts),
     )
+
+
+def num_laid_out(encoded: Encoded, answers: AnswerWords, tokens: Tokens, *, order: FillOrder = "parallel") -> int:
+    """Tokens that `lay_out_words` lays out for one row of which none is kept, with those of an encoder-decoder's decoder."""
+    plan = Plan(len(answers))
+    if tokens.kind == "decoder":
+        if answers.single and encoded.slot == len(encoded):
+            return len(encoded)
+        return len(_causal_row(encoded, 0, answers, plan, columns=False, first=0).ids)
+    if tokens.kind == "encoder":
+        live: list[TreeRow] = []
+        _masked_rows(encoded, 0, answers, tokens, plan, live, order=order, columns=answers.single)
+        return sum(len(row.ids) for row in live)
+    decoder = _DecoderPlan(tokens.decoder_ids)
+    decoder.add_words(0, answers, plan, columns=answers.single)
+    return len(encoded) + len(tokens.slot_ids) + max(map(len, decoder.rows)) * len(decoder.rows)
 
 
 def lay_out_pooled(

@@ -28,6 +28,7 @@ from ptune.inputs import (
     lay_out_filled,
     lay_out_pooled,
     lay_out_words,
+    num_laid_out,
 )
 from ptune.model.outcome import Prepared
 from ptune.model.parts import Tune, check_template, ensemble_scores
@@ -236,8 +237,13 @@ class LabelModel(TaskModel, ABC):
         return self.answers.max_tokens if self.answers else 1
 
     def num_answer_live(self, prepared: Prepared, number: int) -> int:
-        """Tokens of the label words' branches."""
-        return 0 if self.answers is None or self.answers.single else sum(len(word) - 1 for word in self.answers.ids)
+        """Tokens of the label words' branches or rows, with what stands between and behind the answer slots in each."""
+        if self.answers is None:
+            return 0
+        row = prepared.encoded[number]
+        if self._fills_one_by_one:  # a pass has a row for each word
+            return sum(len(row) + len(word) for word in self.answers.ids) - len(row)
+        return num_laid_out(row, self.answers, self.backbone.tokens, order=self.fill) - len(row)
 
     def lay_out(
         self,
@@ -276,8 +282,7 @@ class LabelModel(TaskModel, ABC):
 
     def corrected_scores(self, batch: Batch) -> Tensor:
         """[B, C] label scores with the prior taken out, or [J, B, C] of candidates."""
-        scores = self._label_scores(batch) - (self.prior[:, None] if self.has_candidates else self.prior)
-        return scores if self.temperature == 1 else scores / self.temperature
+        return self._corrected(self._label_scores(batch))
 
     def scores(self, prepared: Prepared, *, batch_size: int | None = None) -> Float[Tensor, "B C"]:
         """Label scores of all rows in their own order, without gradients; candidates speak as an ensemble."""
@@ -311,9 +316,12 @@ class LabelModel(TaskModel, ABC):
             return self.verbalizer.label_scores(self._pet_scores(batch), self.answers)
         return self._scores_of(self._read_states(batch), batch)
 
-    def scores_of_states(self, states: Float[Tensor, "U D"], batch: Batch) -> Float[Tensor, "B C"]:
-        """Label scores from hidden states that were read elsewhere (in a batch with other tasks), the prior taken out."""
-        scores = self._scores_of(states, batch) - self.prior
+    def scores_of_states(self, states: Float[Tensor, "*J U D"], batch: Batch) -> Float[Tensor, "*J B C"]:
+        """Label scores from hidden states that have been read (in a batch with other tasks, say), the prior taken out."""
+        return self._corrected(self._scores_of(states, batch))
+
+    def _corrected(self, scores: Tensor) -> Tensor:
+        scores = scores - (self.prior[:, None] if self.has_candidates else self.prior)
         return scores if self.temperature == 1 else scores / self.temperature
 
     def scores_in_batch(self, states: Float[Tensor, "U D"], batch: Batch) -> list[Tensor]:

@@ -40,6 +40,12 @@ class Outcome:
         """softmax over labels."""
         return torch.softmax(self.scores, 1)
 
+    def plus(self, more: Float[Tensor, " J"]) -> "Outcome":
+        """With a further loss of each candidate (one, without candidates)."""
+        assert self.loss is not None
+        each = None if self.candidate_losses is None else self.candidate_losses + more
+        return replace(self, loss=self.loss + more.sum(), candidate_losses=each)
+
 
 @dataclass(frozen=True)
 class Prepared:

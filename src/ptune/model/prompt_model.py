@@ -15,6 +15,7 @@ from ptune.backbone import Backbone
 from ptune.data import Example, LabelSet, check_labels
 from ptune.errors import DataError
 from ptune.inputs import AnswerWords, Batch, Context, StoredContext
+from ptune.model.contrastive import check_contrastive, contrastive_losses
 from ptune.model.label_conditioning import check_conditioning, conditioning_losses
 from ptune.model.label_model import LabelModel
 from ptune.model.near_demos import NearDemos
@@ -84,13 +85,14 @@ class PromptModel(LabelModel):
         label_loss: `cross-entropy` of the labels' share among each other, or `decoupled`: each label's own probability among
             all words is raised or lowered.
         label_conditioning: weight of the loss of the text's own words given the label, see `label_conditioning`; 0 for none.
+        contrastive: weight of the loss of pairs of texts by their states in the answer slot, see `contrastive`; 0 for none.
         *args, **settings: of `LabelModel`.
     """
 
     kind: ClassVar[TaskKind] = "classification"
     metric: ClassVar[str] = "accuracy"
     reads_label: ClassVar[bool] = True
-    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop", "label_loss", "label_conditioning")
+    keys: ClassVar[tuple[str, ...]] = (*LabelModel.keys, "r_drop", "label_loss", "label_conditioning", "contrastive")
     heads: ClassVar[tuple[str, ...]] = (*LabelModel.heads, *label_heads())
 
     abstain_below: float | None = None
@@ -103,12 +105,16 @@ class PromptModel(LabelModel):
         r_drop: float = 0.0,
         label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy",
         label_conditioning: float = 0.0,
+        contrastive: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self.r_drop, self.label_loss, self.label_conditioning = r_drop, label_loss, label_conditioning
+        self.r_drop, self.label_loss = r_drop, label_loss
+        self.label_conditioning, self.contrastive = label_conditioning, contrastive
         if label_conditioning:
             check_conditioning(self)
+        if contrastive:
+            check_contrastive(self)
 
     @classmethod
     def check_rows(
@@ -151,16 +157,19 @@ class PromptModel(LabelModel):
 
     def forward(self, batch: Batch) -> Outcome:
         """Label scores, and the loss where every row has a label; of candidates, each one's and their sum."""
-        outcome = self._outcome(batch)
-        if not self.label_conditioning or outcome.loss is None or not torch.is_grad_enabled():
+        is_contrasted = self.contrastive > 0 and torch.is_grad_enabled()
+        states = self._read_states(batch) if isinstance(self.head, LabelHead) or is_contrasted else None
+        outcome = self._outcome(batch, states)
+        if outcome.loss is None or not torch.is_grad_enabled():
             return outcome
-        more = self.label_conditioning * conditioning_losses(self, batch)
-        each = None if outcome.candidate_losses is None else outcome.candidate_losses + more
-        return replace(outcome, loss=outcome.loss + more.sum(), candidate_losses=each)
+        if states is not None and is_contrasted:
+            outcome = outcome.plus(self.contrastive * contrastive_losses(self, batch, states))
+        if self.label_conditioning:
+            outcome = outcome.plus(self.label_conditioning * conditioning_losses(self, batch))
+        return outcome
 
-    def _outcome(self, batch: Batch) -> Outcome:
-        """Scores and the loss of the labels."""
-        states = self._read_states(batch) if isinstance(self.head, LabelHead) else None
+    def _outcome(self, batch: Batch, states: Tensor | None) -> Outcome:
+        """Scores and the loss of the labels, from hidden states where they have been read."""
         scores = self.corrected_scores(batch) if states is None else self.scores_of_states(states, batch)
         many = self.has_candidates
         joined = ensemble_scores(scores) if many else scores

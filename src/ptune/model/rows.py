@@ -72,6 +72,15 @@ class BatchedRows(nn.Module, ABC):
         self.check_keep()
         return KeptContexts(self.backbone, [row.ids[: trunk_start(row)] for row in encoded], **storage)
 
+    def shared_contexts(self, encoded: Sequence[Encoded]) -> KeptContexts | None:
+        """Those of these rows that other tasks share (see `sharing_contexts`); None where reading anew is exact or cheaper."""
+        shared = self.backbone.shared
+        if shared is None or self.why_not_keep():
+            return None
+        prefixes = [row.ids[: trunk_start(row)] for row in encoded]
+        most = 2 * self.num_lead(encoded) * len(prefixes)  # tokens that all rows start with are read once in any case
+        return shared.of(self.backbone, prefixes) if sum(map(len, prefixes)) > most else None
+
     def encode(self, example: Example, *, num_answer_tokens: int | None = None, choice: str | None = None) -> Encoded:
         """One row as tokens.
 
@@ -189,6 +198,8 @@ class BatchedRows(nn.Module, ABC):
         """
         if prepared.contexts is not None and prepared.contexts.holds_nothing:
             prepared = replace(prepared, contexts=None)
+        if not torch.is_grad_enabled() and prepared.contexts is None:
+            prepared = replace(prepared, contexts=self.shared_contexts(prepared.encoded))
         lead = None if torch.is_grad_enabled() or prepared.contexts is not None else self.lead(prepared.encoded)
         lengths = self.live_lengths(prepared, lead)
         if seed is None:

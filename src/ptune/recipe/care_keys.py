@@ -30,6 +30,7 @@ class CareKeys(BaseModel):
         r_drop: weight of R-Drop, by which two readings of a row with different dropout are made to agree.
         label_loss: `cross-entropy` of the labels' shares, or `decoupled`: each label's probability among all words (ADAPET).
         label_conditioning: weight of ADAPET's second loss on a masked model: the text's own words given the label.
+        contrastive: weight of SetFit's loss: hidden states at {mask} are alike for texts of one label, and unlike for others.
         augment: changed copies of each training text, see `ptune.data.Augment`; None for none.
         calibration: by which texts the model's own preference among labels is measured before it is taken out: `prior` (the
             training texts, until nothing is left over), `batch` (unlabelled texts, once), `contextual` (texts without content),
@@ -47,6 +48,7 @@ class CareKeys(BaseModel):
     r_drop: float = Field(default=0.0, ge=0)
     label_loss: Literal["cross-entropy", "decoupled"] = "cross-entropy"
     label_conditioning: float = Field(default=0.0, ge=0)
+    contrastive: float = Field(default=0.0, ge=0)
     augment: Augment | None = None
     calibration: Any = "prior"
     temperature: bool = False

@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 
 from ptune.errors import notice
-from ptune.inputs import Encoded, trunk_start
+from ptune.inputs import Encoded
 from ptune.model import Prepared, TaskModel
-from ptune.recipe.keeping import decide_keeping, memory_for_contexts, place_contexts, storage
+from ptune.recipe.keeping import decide_keeping, decide_validation, memory_for_contexts, storage
 from ptune.recipe.recipe import Recipe
 
 __all__ = ["ContextKeeper"]
@@ -72,15 +72,16 @@ class ContextKeeper:
         """Validation rows, which every look reads: kept where those of the training rows are."""
         if training.contexts is None:
             return rows
-        num_tokens = sum(map(trunk_start, rows.encoded))
-        whose, again = "the validation texts'", "in each look"
-        keeping = place_contexts(model, self.recipe, num_tokens, self.memory_left, whose=whose, again=again)
+        keeping = decide_validation(model, self.recipe, rows.encoded, self.memory_left)
         if keeping.remark:
             notice(keeping.remark)
         return self._kept(model, rows, rows.encoded) if keeping.is_kept else rows
 
     def _kept(self, model: TaskModel, rows: P, encoded: Sequence[Encoded]) -> P:
-        contexts = model.kept_contexts(encoded, **storage(self.recipe, self.memory_left))
+        form = storage(self.recipe, self.memory_left)
+        if form["dtype"] is None and (shared := model.shared_contexts(encoded)) is not None:
+            return replace(rows, contexts=shared)
+        contexts = model.kept_contexts(encoded, **form)
         self.memory_left = contexts.memory_left or 0
         return replace(rows, contexts=contexts)
 

@@ -17,7 +17,15 @@ from ptune.model import TaskModel
 from ptune.prompt import registration
 from ptune.recipe.recipe import Recipe
 
-__all__ = ["Keeping", "Place", "decide_keeping", "memory_for_contexts", "num_shared", "place_contexts", "storage"]
+__all__ = [
+    "Keeping",
+    "Place",
+    "decide_keeping",
+    "decide_validation",
+    "memory_for_contexts",
+    "num_shared",
+    "storage",
+]
 
 Place = Literal["memory", "file", "batch", "nowhere"]
 
@@ -92,7 +100,19 @@ def decide_keeping(
         return Keeping("nowhere", f"reading the {shared} tokens that all rows start with once a step saves more", num_tokens)
     if is_read_once:
         return Keeping("batch", "", num_tokens)
-    return place_contexts(model, recipe, num_tokens, memory_for_contexts(recipe) if memory is None else memory)
+    return _place_contexts(model, recipe, num_tokens, memory_for_contexts(recipe) if memory is None else memory)
+
+
+def decide_validation(model: TaskModel, recipe: Recipe, rows: Sequence[Encoded], memory: int) -> Keeping:
+    """Where the contexts of validation rows go, which every look reads; asked where those of training rows are kept.
+
+    Args:
+        model, recipe: as in `decide_keeping`.
+        rows: of validation.
+        memory: bytes that the training rows leave.
+    """
+    num_tokens = sum(map(trunk_start, rows))
+    return _place_contexts(model, recipe, num_tokens, memory, whose="the validation texts'", again="in each look")
 
 
 def _reads_once(recipe: Recipe, num_rows: int) -> bool:
@@ -102,7 +122,7 @@ def _reads_once(recipe: Recipe, num_rows: int) -> bool:
     return num_batches < -(-num_rows // settings.batch_size) + settings.accumulate
 
 
-def place_contexts(
+def _place_contexts(
     model: TaskModel, recipe: Recipe, num_tokens: int, memory: int, *, whose: str = "the texts'", again: str = "in each step"
 ) -> Keeping:
     """Where contexts that are worth keeping go.

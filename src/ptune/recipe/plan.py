@@ -15,7 +15,7 @@ from ptune.recipe.classifier import build_classifier
 from ptune.recipe.cost import computed, num_parameters
 from ptune.recipe.fit import Splits, read_splits
 from ptune.recipe.folds import with_folds
-from ptune.recipe.keeping import Keeping, decide_keeping
+from ptune.recipe.keeping import Keeping, decide_keeping, decide_validation, memory_for_contexts
 from ptune.recipe.phases import Phase, plan_inference, plan_training
 from ptune.recipe.recipe import Recipe
 
@@ -34,9 +34,11 @@ class Plan:
         backbone, kind: the model.
         num_parameters: of the backbone, without embeddings.
         num_rows, num_train_rows: training rows that were counted, and that there are.
+        num_validation_rows: that every look reads.
         training: None where nothing learns.
         inference: with the trained task.
         contexts: what becomes of the training texts' contexts.
+        validation_contexts: what becomes of the validation texts', which take what those leave; None where none are kept.
         hints: what would be cheaper, or should be known.
     """
 
@@ -46,9 +48,11 @@ class Plan:
     num_parameters: int
     num_rows: int
     num_train_rows: int
+    num_validation_rows: int
     training: Phase | None
     inference: Phase
     contexts: Keeping
+    validation_contexts: Keeping | None = None
     hints: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,9 +93,11 @@ def plan_recipe(recipe: Recipe) -> Plan:
         num_parameters=sum(num_parameters(backbone)),
         num_rows=len(planned.counted),
         num_train_rows=len(planned.rows),
+        num_validation_rows=len(splits.validation),
         training=planned.training,
         inference=planned.inference,
         contexts=planned.keeping,
+        validation_contexts=_validation_contexts(recipe, splits, planned),
         hints=tuple(_hints(recipe, backbone, splits, planned)),
     )
 
@@ -108,6 +114,16 @@ def _planned(recipe: Recipe, backbone: Backbone, splits: Splits) -> _Planned:
     if recipe.num_folds or (recipe.candidates > 1 and recipe.keeps_best(has_validation=bool(splits.validation))):
         model.keep_candidate(0)  # any one: inference costs the same with each
     return _Planned(model, rows, counted, keeping, training, plan_inference(model, counted))
+
+
+def _validation_contexts(recipe: Recipe, splits: Splits, planned: _Planned) -> Keeping | None:
+    """As `ContextKeeper` does it. Folds are judged on training rows, whose contexts are kept already."""
+    training = planned.keeping
+    if not splits.validation or not training.is_kept:
+        return None
+    holds_none = training.place == "batch"
+    memory = memory_for_contexts(recipe) if holds_none else max(0, training.memory_bytes - training.num_bytes)
+    return decide_validation(planned.model, recipe, planned.model.prepare(splits.validation).encoded, memory)
 
 
 # -- hints -----------------------------------------------------------------------------------------------------------

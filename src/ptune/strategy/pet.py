@@ -35,6 +35,8 @@ __all__ = ["Pet", "PetSettings", "run_pet"]
 Say = Callable[[str], None]
 _OF_RUN = ("test", "validation", "shots", "hold_out", "patience", "temperature", "augment", "dtype", "device", "text_start")
 """Recipe keys that stay with the whole run: its models are given their rows and the loaded backbone."""
+_OF_LABELS = ("label_loss", "label_conditioning", "contrastive")
+"""Recipe keys of losses that need labels, which the student's texts have not."""
 
 
 class PetSettings(BaseModel):
@@ -105,12 +107,12 @@ class Pet:
             raise RecipeError(f"PET is for task: classification, not for {recipe.task}", where="task", fix="leave pet out")
         self.recipe, self.settings, self.listeners, self.say = recipe, settings, listeners, say
         self.patterns = [self._pattern(number, keys) for number, keys in enumerate(settings.patterns)]
-        for key in ("label_loss", "label_conditioning"):
+        for key in _OF_LABELS:
             if settings.student.get(key) not in (None, 0, "cross-entropy"):
                 raise RecipeError(
                     "the student learns distributions, not labels", where=f"pet.student.{key}", fix="leave it out"
                 )
-        own = {"folds": None, "pull": None, "label_loss": None, "label_conditioning": None, **settings.student}
+        own = {**dict.fromkeys(("folds", "pull", *_OF_LABELS)), **settings.student}
         self.student = _changed(recipe, own, where="pet.student")
         self.splits = read_splits(recipe)
         self.judged = self.splits.test or self.splits.validation

@@ -1,0 +1,79 @@
+"""The benchmark of harm: a run is done again where what decides it has changed, and only there."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import no_harm
+import pytest
+import yaml
+
+SPEC: dict[str, Any] = {
+    "seeds": [1],
+    "shots": [2],
+    "rows": 3,
+    "variants": {"default": {}, "longer": {"steps": 40}},
+    "sets": {"a": {"backbone": "tiny", "template": "{text}{mask}"}, "b": {"backbone": "tiny", "template": "{text} :{mask}"}},
+}
+Runs = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a spec with nothing trained; returns the (set, variant) that were done, and all runs of the JSON."""
+    done: list[tuple[str, str]] = []
+
+    def one_run(keys: dict[str, Any], judge: Any) -> dict[str, Any]:
+        done.append((Path(keys["train"]).parent.name, "longer" if "steps" in keys else "default"))
+        return {"accuracy": 0.8, "prior_corrected": 0.7}
+
+    monkeypatch.setattr(no_harm, "one_run", one_run)
+    monkeypatch.setattr(no_harm, "rows_of", lambda *args: ())
+    monkeypatch.setattr(no_harm, "Judge", lambda *args: None)
+    monkeypatch.setattr(no_harm.ptune, "load_backbone", lambda name: name)
+
+    def called(spec: dict[str, Any], *more: str, data: str = "data") -> tuple[list[tuple[str, str]], Runs]:
+        path, out = tmp_path / "spec.yaml", tmp_path / "out.json"
+        path.write_text(yaml.safe_dump(spec))
+        monkeypatch.setattr(sys, "argv", ["no_harm.py", str(path), "--data", data, "--out", str(out), *more])
+        done.clear()
+        no_harm.main()
+        runs = json.loads(out.read_text())["runs"]
+        found = {(run["set"], run["variant"]): run for run in runs}
+        assert len(found) == len(runs)
+        return list(done), found
+
+    called.out = tmp_path / "out.json"  # type: ignore[attr-defined]
+    return called
+
+
+def test_what_is_done_is_not_done_again(call: Any) -> None:
+    first, runs = call(SPEC)
+    assert first == [("a", "default"), ("a", "longer"), ("b", "default"), ("b", "longer")] and len(runs) == 4
+    assert call(SPEC) == ([], runs) and call(SPEC, data="elsewhere") == ([], runs)
+    words = SPEC["sets"]["a"]
+    assert runs["a", "longer"]["plan"] == no_harm.digest(words, {"steps": 40}, 3, "test")
+    assert len({run["plan"] for run in runs.values()}) == 4
+
+
+def test_a_changed_spec_is_run_where_it_changed(call: Any) -> None:
+    _, runs = call(SPEC)
+    of_a = {**SPEC, "sets": {**SPEC["sets"], "a": {**SPEC["sets"]["a"], "template": "{text} It was{mask}"}}}
+    done, now = call(of_a)
+    assert done == [("a", "default"), ("a", "longer")] and now["b", "longer"] == runs["b", "longer"]
+    assert now["a", "default"]["plan"] != runs["a", "default"]["plan"] and len(now) == 4
+    done, _ = call({**of_a, "variants": {"default": {}, "longer": {"steps": 50}}})
+    assert done == [("a", "longer"), ("b", "longer")]
+    for more in (("--rows", "2"), ("--split", "validation")):
+        assert len(call(of_a, *more)[0]) == 4
+
+
+def test_runs_without_a_plan_are_not_done(call: Any) -> None:
+    _, runs = call(SPEC)
+    content = json.loads(call.out.read_text())
+    for run in content["runs"]:
+        if run["set"] == "b":
+            del run["plan"]
+    call.out.write_text(json.dumps(content))
+    assert call(SPEC) == ([("b", "default"), ("b", "longer")], runs)
