@@ -8,7 +8,7 @@ import torch
 
 import ptune
 from ptune.errors import PtuneError
-from ptune.model import PromptModel, fold_numbers, target_rows
+from ptune.model import Prepared, PromptModel, fold_numbers, target_rows
 from ptune.objective import classification_loss, distribution_loss
 from ptune.recipe import Recipe, build_model, read_splits
 from ptune.recipe.folds import STEP_LENGTHS, same_start, settle_folds
@@ -120,23 +120,21 @@ def test_no_step_is_taken_that_gets_fewer_unseen_rows_right(words: dict[str, Any
     start = same_start(model, recipe)
     rows = model.prepare(read_splits(recipe).train)
     rows = target_rows(rows, folds=fold_numbers(rows.labels, 2))
-    labels = torch.tensor(rows.labels)
-    sure = torch.nn.functional.one_hot(labels, 2) * 9.0 - 4.5
-    wrong = sure.clone()
-    wrong[0] *= -0.1
-    unsure = sure / 1000
-    at_start = True
+    first, asked = rows.encoded[0], []
 
-    def scores(prepared: object) -> torch.Tensor:
-        nonlocal at_start
-        found = unsure if at_start else wrong
-        at_start = False
-        return torch.stack([found, found])
+    def scores(prepared: Prepared) -> torch.Tensor:
+        asked.append(len(prepared))
+        sure = torch.nn.functional.one_hot(torch.tensor(prepared.labels), 2) * 9.0 - 4.5
+        if sum(asked) <= len(rows):
+            return sure / 1000
+        sure[[row is first for row in prepared.encoded]] *= -0.1
+        return sure
 
-    model.candidate_scores = scores  # type: ignore[assignment,method-assign]
+    model.scores = scores  # type: ignore[assignment,method-assign]
     held_out = settle_folds(model, rows, start)
     assert held_out is not None and held_out.step_length == 0.0
     assert held_out.accuracies[0.0] == 1.0 > held_out.accuracies[1.0]
+    assert sum(asked) == len(rows) * len(STEP_LENGTHS)  # a row is scored by one prompt alone
 
 
 def test_a_template_without_learned_tokens_learns_its_words_in_folds(words: dict[str, Any], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ Guo et al. 2017 (temperature).
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -129,18 +129,26 @@ def settle_folds(model: TaskModel, rows: Prepared, start: Float[Tensor, "P E"] |
         return None
     assert isinstance(model, PromptModel) and isinstance(rows, TargetRows) and isinstance(model.prompt, CandidatePrompts)
     ends = torch.stack([_rows(member) for member in model.prompt.members])
-    fold, at = torch.tensor(rows.folds), torch.arange(len(rows))
+    model.keep_candidate(0)  # all start as one prompt, so that they have one prior
     labels = torch.tensor(rows.labels)
     losses, accuracies = {}, {}
     for length in STEP_LENGTHS:
-        model.prompt.members = torch.nn.ModuleList([StoredPrompt(start + length * (end - start)) for end in ends])
-        unseen = model.candidate_scores(rows)[fold, at]
+        unseen = _unseen_scores(model, rows, start + length * (ends - start))
         losses[length] = torch.nn.functional.cross_entropy(unseen / best_temperature(unseen, labels), labels).item()
         accuracies[length] = (unseen.argmax(1) == labels).float().mean().item()
     best = min((one for one in STEP_LENGTHS if accuracies[one] >= accuracies[0.0]), key=losses.__getitem__)
-    model.prompt.members = torch.nn.ModuleList([_plain(model, start + best * (ends.mean(0) - start))])
-    model.keep_candidate(0)
+    model.prompt = _plain(model, start + best * (ends.mean(0) - start))
     return HeldOut(len(ends), best, losses, accuracies)
+
+
+def _unseen_scores(model: PromptModel, rows: TargetRows, prompts: Float[Tensor, "K P E"]) -> Float[Tensor, "B C"]:
+    """Each row's label scores by the prompt of its own fold, which has not seen it."""
+    scores = torch.zeros(len(rows), model.num_outputs)
+    for number, prompt in enumerate(prompts):
+        mine = [at for at, fold in enumerate(rows.folds) if fold == number]
+        model.prompt = StoredPrompt(prompt)
+        scores[mine] = model.scores(replace(rows.some(mine), folds=()))
+    return scores
 
 
 def _plain(model: PromptModel, rows: Tensor) -> PromptMethod:
