@@ -6,9 +6,10 @@
 A set of the spec holds a recipe's keys; an entry of `ways` what a way changes there, and by which of ptune's strategies it is
 run (`by`, else the usual training) with its section; `sees` says in words what a way learns from beside the shots, and
 `against` which way it is paired with (else the spec's). All ways of a seed see the same shots, and are judged on the first
-`rows` rows of the test file, shuffled once by a fixed seed. Nothing was chosen on these rows. Runs in the JSON are not done
-again while their plan is the same; a way that fails is reported with its reason, and tried again by the next call. Intervals
-are of the mean difference over paired seeds, by Student's t.
+`rows` rows of the test file, shuffled once by a fixed seed. Nothing was chosen on these rows. A run finds the texts that
+earlier ones have read, which its seconds show. Runs in the JSON are not done again while their plan is the same; a way that
+fails is reported with its reason, and tried again by the next call. Intervals are of the mean difference over paired seeds, by
+Student's t.
 """
 
 import argparse

@@ -20,7 +20,8 @@ Every figure is read from a JSON file in `bench/results/strategies` by `python b
 explained in [strategies.md](strategies.md), the specs are in `bench/specs`. A cell gives the mean accuracy over the seeds, its
 deviation, and in brackets the mean paired difference, in points, from the way that it stands against, with its 95 % interval
 over seeds. Few seeds make wide intervals: one that holds zero says that the runs do not tell the two apart, not that they are
-equal.
+equal. Seconds are medians of runs one after the other in a process, which find the texts that earlier ones have read
+(`ptune.sharing_contexts`): how long a way takes beside the others, not alone.
 """
 
 

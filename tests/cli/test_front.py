@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import yaml
 
 from command_line import Run, write_rows
 from ptune import __version__
+from ptune.cli.draft import _FEW_ROWS, draft
 from ptune.errors import RecipeError
 from ptune.recipe import Recipe, read_recipe
+from ptune.recipe.folds import _MOST_ROWS
 from ptune.recipe.task_keys import kinds_with
+from ptune.template import Template
 
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "pyarrow")
 LIGHT_COMMANDS = (
@@ -105,25 +109,25 @@ PAIR = [
 DRAFTS = {
     "English reviews": (
         rows(["positive", "negative"], ENGLISH),
-        "{text}{soft:8} It was {mask}",
+        "{text} It was {mask}",
         {"positive": ["great"], "negative": ["terrible"]},
     ),
     "English, pos and neg": (
         rows(["pos", "neg"], ENGLISH),
-        "{text}{soft:8} It was {mask}",
+        "{text} It was {mask}",
         {"pos": ["great"], "neg": ["terrible"]},
     ),
-    "English, 1 and 0": (rows(["1", "0"], ENGLISH), "{text}{soft:8} It was {mask}", {"1": ["great"], "0": ["terrible"]}),
+    "English, 1 and 0": (rows(["1", "0"], ENGLISH), "{text} It was {mask}", {"1": ["great"], "0": ["terrible"]}),
     "Chinese reviews": (
         rows(["好评", "差评"], CHINESE),
-        "{text}{soft:8}\n总体来说，很{mask}",
+        "{text}\n总体来说，很{mask}",
         {"好评": ["好"], "差评": ["差"]},
     ),
-    "Chinese topics": (rows(["体育", "财经"], CHINESE), "{text}{soft:8} 类别：{mask}", {"体育": ["体育"], "财经": ["财经"]}),
-    "a pair": (PAIR, "{text_a}\n{text_b}{soft:8} Relation:{mask}", {"yes": ["yes"], "no": ["no"]}),
+    "Chinese topics": (rows(["体育", "财经"], CHINESE), "{text} 类别：{mask}", {"体育": ["体育"], "财经": ["财经"]}),
+    "a pair": (PAIR, "{text_a}\n{text_b} Relation:{mask}", {"yes": ["yes"], "no": ["no"]}),
     "six intents": (
         rows(INTENTS, [f"please {name} now" for name in INTENTS]),
-        "{text}{soft:8} Category:{mask}",
+        "{text} Category:{mask}",
         dict(
             zip(INTENTS, [["add to playlist"], ["book flight"], ["cancel"], ["refund"], ["card"], ["card lost"]], strict=True)
         ),
@@ -140,13 +144,34 @@ def test_init_writes_a_recipe_that_works(
     ran = ptune("init", tmp_path / "rows.jsonl", "--out", tmp_path / "sub" / "new.yaml")
     assert ran.code == 0, ran.err
     recipe = read_recipe(tmp_path / "sub" / "new.yaml")
-    assert str(recipe.parsed_template()) == str(type(recipe.parsed_template()).parse(template))
+    assert str(Template.parse(recipe.template)) == str(Template.parse(template)) and recipe.learns_words
     assert {name: list(found) for name, found in recipe.verbalizer().words.items()} == words
     assert Path(recipe.train).resolve() == (tmp_path / "rows.jsonl").resolve() and recipe.test is None and recipe.shots is None
     assert recipe.backbone == (
         "gemma-3-270m-q4" if "电影" in str(data[0]["text" if "text" in data[0] else "text_a"]) else "smollm2-135m-q4"
     )
     assert recipe.terminator == ("." if "card lost" in words else "")
+
+
+def test_init_lets_new_tokens_learn_from_many_rows(tmp_path: Path, ptune: Run) -> None:
+    """Up to as many rows as `folds: auto` takes, the words in front of {mask} learn."""
+    assert _FEW_ROWS == _MOST_ROWS
+    for num_labels, template in ((39, "{text} Category:{mask}"), (40, "{text}{soft:8} Category:{mask}")):
+        labels = [f"topic {number + 100}" for number in range(num_labels)]
+        write_rows(tmp_path / "rows.jsonl", rows(labels, [f"a text on {label}" for label in labels], number=13))
+        ran = ptune("init", tmp_path / "rows.jsonl", "-o", tmp_path / "new.yaml", "--force")
+        assert ran.code == 0 and repr(template) in ran.out
+        assert read_recipe(tmp_path / "new.yaml").learns_words == ("soft" not in template)
+
+
+def test_words_learn_where_folds_can_say_how_far(tmp_path: Path) -> None:
+    """Shots count, not all rows of the file; a label's only row, or no words in front of {mask}, leave it to new tokens."""
+    write_rows(tmp_path / "train.jsonl", rows(["positive", "negative"], ENGLISH, number=300))
+    drafted = draft(str(tmp_path))
+    assert drafted.num_rows > _FEW_ROWS and drafted.shots == 16 and drafted.template == drafted.hard_template
+    for changes in ({"fewest": 1}, {"hard_template": "{text}{mask}"}, {"shots": 257}):
+        other = replace(drafted, **changes)
+        assert other.template == drafted.soft_template and not other.learns_words
 
 
 def test_init_takes_test_and_shots_from_a_folder(tmp_path: Path, ptune: Run) -> None:

@@ -257,6 +257,7 @@ def test_a_tuned_model_learns_by_it_without_a_prompt() -> None:
         ("t5", {"head": "linear", "labels": ["yes", "no"]}, r"\(pool: mean\)"),
         ("bert", {"fill": "pet"}, "fill: pet reads several"),
         ("bert", {"contrastive": -1}, "contrastive"),
+        ("bert", {"batch_size": 1}, "compares the texts of a batch"),
         ("gpt2", {"task": "generation", "labels": None, "template": "{text}{mask}"}, "contrastive is for task: classification"),
         ("bert", {"task": "multi-label"}, "contrastive is for task: classification"),
     ],

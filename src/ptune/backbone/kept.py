@@ -76,6 +76,11 @@ class KeptContexts:
         self._compute(sorted(distinct, key=lambda ids: (len(ids), ids)))
 
     @property
+    def form(self) -> tuple[str, torch.dtype]:
+        """Which model the contexts are of, in which number type."""
+        return self.fingerprint, self._dtype
+
+    @property
     def num_bytes_in_file(self) -> int:
         """Bytes that did not fit into the memory given."""
         return self._file_at * self._dtype.itemsize

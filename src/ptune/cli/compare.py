@@ -106,7 +106,7 @@ def seconds_of(text: str) -> float:
 
 
 def words_of_data(source: str, label: str | None, encoding: str | None) -> dict[str, Any]:
-    """The words of a recipe drafted for a data set, as `ptune init` drafts it.
+    """The words of a recipe drafted for a data set, as `ptune init` drafts it, with learned tokens behind the text.
 
     Raises:
         DataError: see `draft`.
@@ -126,7 +126,7 @@ def words_of_data(source: str, label: str | None, encoding: str | None) -> dict[
         "label": drafted.label,
         "columns": dict(drafted.columns) or None,
         "encoding": encoding,
-        "template": drafted.template,
+        "template": drafted.soft_template,
         "labels": {name: list(listed) for name, listed in drafted.words.items()},
         "terminator": drafted.terminator or None,
         "backbone": backbone,

@@ -13,12 +13,14 @@ from statistics import median
 
 from ptune.data import Example, did_you_mean, listed, load_splits
 from ptune.errors import DataError, PtuneError
-from ptune.template import Entry, Field, Soft, Template, dominant_script, template, templates
+from ptune.template import Entry, Field, Soft, Template, dominant_script, has_words_to_learn, template, templates
 
 __all__ = ["Draft", "draft"]
 
 _SHOTS = 16
 _NUM_SOFT = 8
+_FEW_ROWS = 512
+"""Up to which the template's own words learn in folds; what `folds: auto` goes by."""
 _MAX_LABELS = 200
 _NUM_ROWS_READ = 300
 _LABEL_NAMES = (
@@ -38,10 +40,10 @@ _POLARITY = {
 _NEUTRAL_WORD = {"en": "okay", "zh": "一般"}
 _SAME_MEANING = {"en": ("en/paraphrase/same-meaning", "No", "Yes"), "zh": ("zh/paraphrase/tongyi", "否", "是")}
 _GENERIC = {
-    ("en", 1): "{%s}{soft:8} Category:{mask}",
-    ("zh", 1): "{%s}{soft:8} 类别：{mask}",
-    ("en", 2): "{%s}\n{%s}{soft:8} Relation:{mask}",
-    ("zh", 2): "{%s}\n{%s}{soft:8} 关系：{mask}",
+    ("en", 1): "{%s} Category:{mask}",
+    ("zh", 1): "{%s} 类别：{mask}",
+    ("en", 2): "{%s}\n{%s} Relation:{mask}",
+    ("zh", 2): "{%s}\n{%s} 关系：{mask}",
 }
 _TERMINATOR = {"en": ".", "zh": "。"}
 
@@ -56,10 +58,12 @@ class Draft:
         columns: columns to rename, old name to new.
         label: the label's column.
         language: `en` or `zh`.
-        template: in the short form.
+        hard_template: in the short form, without learned tokens.
+        soft_template: the same with learned tokens behind the last field.
         words: label words.
         terminator: scored behind each word where one word begins another; else empty.
         shots: rows per class, or None to take all.
+        fewest: rows of the rarest label.
         remarks: what was guessed.
     """
 
@@ -68,11 +72,24 @@ class Draft:
     columns: Mapping[str, str]
     label: str
     language: str
-    template: str
+    hard_template: str
+    soft_template: str
     words: Mapping[str, tuple[str, ...]]
     terminator: str
     shots: int | None
+    fewest: int
     remarks: tuple[str, ...]
+
+    @property
+    def learns_words(self) -> bool:
+        """Whether the words in front of {mask} had better learn, from so few rows that `folds: auto` keeps them from harm."""
+        num_rows = self.num_rows if self.shots is None else self.shots * len(self.words)
+        return self.fewest > 1 and num_rows <= _FEW_ROWS and has_words_to_learn(Template.parse(self.hard_template))
+
+    @property
+    def template(self) -> str:
+        """The one that suits so many rows."""
+        return self.hard_template if self.learns_words else self.soft_template
 
 
 def draft(source: str, *, label: str | None = None, encoding: str | None = None) -> Draft:
@@ -101,7 +118,7 @@ def draft(source: str, *, label: str | None = None, encoding: str | None = None)
     fields = tuple(columns.get(name, name) for name in texts)
     language = _language(rows, texts)
     labels = sorted(counts)
-    chosen, words, remarks = _wording(labels, fields, language)
+    hard, words, remarks = _wording(labels, fields, language)
     overlong = _begins_another([word for words_ in words.values() for word in words_])
     return Draft(
         num_rows=len(rows),
@@ -109,10 +126,12 @@ def draft(source: str, *, label: str | None = None, encoding: str | None = None)
         columns=columns,
         label=label,
         language=language,
-        template=chosen,
+        hard_template=str(hard),
+        soft_template=str(_with_soft(hard)),
         words=words,
         terminator=_TERMINATOR[language] if overlong else "",
         shots=_SHOTS if min(counts.values()) > _SHOTS else None,
+        fewest=min(counts.values()),
         remarks=remarks,
     )
 
@@ -206,22 +225,22 @@ def _language(rows: Sequence[Example], texts: Sequence[str]) -> str:
 
 def _wording(
     labels: Sequence[str], fields: tuple[str, ...], language: str
-) -> tuple[str, dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Template, label words, and what was guessed."""
+) -> tuple[Template, dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Template without learned tokens, label words, and what was guessed."""
     polarity = _polarities(labels) if len(fields) == 1 else {}
     if polarity:
         entry = next(entry for entry in templates("sentiment", language) if "decoder" in entry.kinds)
         words: dict[str, tuple[str, ...]] = {label: (_polarity_word(entry, polarity[label], language),) for label in labels}
         remarks = ("labels 0 and 1 were taken for negative and positive; put template and words right if they are not",)
-        return _with_soft(entry, fields), words, remarks if set(labels) == {"0", "1"} else ()
+        return _of_fields(entry, fields), words, remarks if set(labels) == {"0", "1"} else ()
     if len(fields) == 2 and set(labels) == {"0", "1"}:
         identity, no, yes = _SAME_MEANING[language]
         remarks = ("labels 0 and 1 were taken for `not the same` and `the same`; put template and words right if they are not",)
-        return _with_soft(template(identity), fields), {"0": (no,), "1": (yes,)}, remarks
+        return _of_fields(template(identity), fields), {"0": (no,), "1": (yes,)}, remarks
     for entry in templates(language=language):
         if "decoder" in entry.kinds and set(entry.labels) == set(labels) and len(entry.template.field_names) == len(fields):
-            return _with_soft(entry, fields), {label: (entry.labels[label][0],) for label in labels}, ()
-    return _GENERIC[language, len(fields)] % fields, _named_words(labels), _remarks_on_names(labels, language)
+            return _of_fields(entry, fields), {label: (entry.labels[label][0],) for label in labels}, ()
+    return Template.parse(_GENERIC[language, len(fields)] % fields), _named_words(labels), _remarks_on_names(labels, language)
 
 
 def _polarities(labels: Sequence[str]) -> dict[str, str]:
@@ -238,12 +257,16 @@ def _polarity_word(entry: Entry, polarity: str, language: str) -> str:
     return _NEUTRAL_WORD[language] if polarity == "neutral" else entry.labels[polarity][0]
 
 
-def _with_soft(entry: Entry, fields: tuple[str, ...]) -> str:
-    """A library template with this data's field names, and learned tokens behind the last field."""
+def _of_fields(entry: Entry, fields: tuple[str, ...]) -> Template:
+    """A library template with this data's field names."""
     names = dict(zip(entry.template.field_names, fields, strict=True))
-    nodes = [Field(names[node.name]) if isinstance(node, Field) else node for node in entry.template.nodes]
-    last = max(number for number, node in enumerate(nodes) if isinstance(node, Field))
-    return str(Template((*nodes[: last + 1], Soft(_NUM_SOFT), *nodes[last + 1 :])))
+    return Template(tuple(Field(names[node.name]) if isinstance(node, Field) else node for node in entry.template.nodes))
+
+
+def _with_soft(hard: Template) -> Template:
+    """The template with learned tokens behind its last field."""
+    last = max(number for number, node in enumerate(hard.nodes) if isinstance(node, Field))
+    return Template((*hard.nodes[: last + 1], Soft(_NUM_SOFT), *hard.nodes[last + 1 :]))
 
 
 def _named_words(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -107,8 +107,14 @@ def _data_part(drafted: "Draft", data: str, encoding: str | None) -> str:
 
 
 def _template_part(drafted: "Draft") -> str:
+    learns = (
+        "# The words in front of {mask} are what learns: with few rows, a prompt had best start as them (docs/strategies.md)."
+        if drafted.learns_words
+        else "# The eight tokens {soft:8} are what learns."
+    )
     lines = [
         "# -- template and label words: {field} a column, {soft:8} eight learned tokens, {mask} the answer; keep the quotes.",
+        learns,
         "# `ptune template check` shows what the model reads; `ptune template list` has more (template: library:ID).",
         f"template: {_quoted(drafted.template)}",
         "labels:  # each label with the word or words that speak for it in place of {mask}",
@@ -120,8 +126,9 @@ def _template_part(drafted: "Draft") -> str:
 
 
 def _method_part(drafted: "Draft", backbone: str) -> str:
+    in_front = "learned tokens in front" + ("" if drafted.learns_words else "; take {soft} out")
     return f"""# -- method and model
-method: p-tuning  # or hard (nothing learns), prompt-tuning (learned tokens in front; take {{soft}} out), or with options:
+method: p-tuning  # or hard (nothing learns), prompt-tuning ({in_front}), or with options:
 # method: {{name: p-tuning, encoder: lstm, init: vocabulary}}
 #   (encoder: embedding, mlp or lstm; init: vocabulary, random, text, labels or bundle)
 backbone: {_scalar(backbone)}  # see `ptune models list`; also a folder, a .gguf file or a hub id

@@ -21,7 +21,7 @@ from ptune.prompt import DeepConfig
 
 __all__ = ["check_contrastive", "contrastive_losses", "pair_loss", "slot_places"]
 
-_ONE_STATE = "contrastive compares one hidden state of each text, that at its {mask}"
+_ONE_STATE = "it compares one hidden state of each text, that at its {mask}"
 
 
 def check_contrastive(model: LabelModel) -> None:

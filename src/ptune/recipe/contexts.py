@@ -14,7 +14,7 @@ import torch
 from ptune.errors import notice
 from ptune.inputs import Encoded
 from ptune.model import Prepared, TaskModel
-from ptune.recipe.keeping import decide_keeping, decide_validation, memory_for_contexts, storage
+from ptune.recipe.keeping import Keeping, decide_keeping, decide_validation, memory_for_contexts, storage
 from ptune.recipe.recipe import Recipe
 
 __all__ = ["ContextKeeper"]
@@ -61,7 +61,7 @@ class ContextKeeper:
             self.say(f"contexts of up to {most} of {len(encoded)} texts, each computed when it is read: none is read twice")
             return replace(rows, contexts=model.kept_contexts((), **storage(self.recipe, 0)))
         started = time.perf_counter()
-        kept = self._kept(model, rows, encoded)
+        kept = self._kept(model, rows, encoded, keeping)
         seconds = time.perf_counter() - started
         self.say(f"kept the context of {len(encoded)} texts ({keeping.num_tokens} tokens) in {seconds:.1f} s")
         if self.recipe.context_dtype == "bf16":
@@ -75,11 +75,12 @@ class ContextKeeper:
         keeping = decide_validation(model, self.recipe, rows.encoded, self.memory_left)
         if keeping.remark:
             notice(keeping.remark)
-        return self._kept(model, rows, rows.encoded) if keeping.is_kept else rows
+        return self._kept(model, rows, rows.encoded, keeping) if keeping.is_kept else rows
 
-    def _kept(self, model: TaskModel, rows: P, encoded: Sequence[Encoded]) -> P:
+    def _kept(self, model: TaskModel, rows: P, encoded: Sequence[Encoded], keeping: Keeping) -> P:
         form = storage(self.recipe, self.memory_left)
-        if form["dtype"] is None and (shared := model.shared_contexts(encoded)) is not None:
+        may_share = keeping.place == "memory" and form["dtype"] is None
+        if may_share and (shared := model.shared_contexts(encoded)) is not None:
             return replace(rows, contexts=shared)
         contexts = model.kept_contexts(encoded, **form)
         self.memory_left = contexts.memory_left or 0

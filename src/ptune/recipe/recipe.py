@@ -170,6 +170,8 @@ class Recipe(TrainSettings, TaskKeys, CareKeys):
             raise ValueError(f"r_drop is for label words and linear heads, not for head: {self.head}; leave one out")
         if self.label_loss == "decoupled":
             self._check_decoupled("calibration" in given and self.calibration_name != "none")
+        if self.contrastive and self.batch_size == 1:
+            raise ValueError("contrastive compares the texts of a batch; set batch_size: 8, say")
         if self.label_conditioning and self.head is not None:
             raise ValueError("label_conditioning fills in label words; leave out the head")
         if self.learn == "words" and parse_method(self.method).name != "p-tuning":
