@@ -12,10 +12,8 @@ how many it has.
 import argparse
 import hashlib
 import json
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 import yaml
+from timing import facts
 from torch import Tensor
 
 import ptune
@@ -63,7 +60,7 @@ def main() -> None:
                     keys = {**words, **spec["variants"][variant], "shots": min(shots, most or shots), "seed": seed}
                     figures = one_run({**keys, "train": str(options.data / name / "train.jsonl")}, judge)
                     runs = [run for run in runs if any(run[key] != about[key] for key in KEY)]  # one of another plan
-                    runs.append({**about, **figures})
+                    runs.append({**about, **figures, "commit": facts()["commit"]})
                     write(options, spec, runs)
                     print(json.dumps(runs[-1]), flush=True)
     write(options, spec, runs)
@@ -152,35 +149,47 @@ def one_run(keys: dict[str, Any], judge: Judge) -> dict[str, Any]:
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean gain over the prior-corrected hard template, in points: of all runs, and the lowest mean of a data set."""
-    figures = {}
-    for variant in dict.fromkeys(run["variant"] for run in runs):
-        gains: dict[str, list[float]] = {}
-        for run in runs:
-            if run["variant"] == variant:
-                gains.setdefault(run["set"], []).append(100 * (run["accuracy"] - run["prior_corrected"]))
-        means = {name: round(statistics.mean(values), 2) for name, values in gains.items()}
-        every = [gain for values in gains.values() for gain in values]
-        figures[variant] = {
-            "runs": len(every),
-            "mean_gain": round(statistics.mean(every), 2),
-            "worst_set": min(means.values()),
-            "share_of_runs_below": round(sum(gain < 0 for gain in every) / len(every), 3),
-            "by_set": means,
+    """Mean gain over the prior-corrected hard template, in points: of all runs, by set and number of rows, and the lowest."""
+    return {variant: of_variant([run for run in runs if run["variant"] == variant]) for variant in names(runs, "variant")}
+
+
+def of_variant(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of one variant's runs."""
+    gains = [100 * (run["accuracy"] - run["prior_corrected"]) for run in runs]
+
+    def mean_gain(**where: Any) -> float:
+        chosen = (gain for run, gain in zip(runs, gains, strict=True) if where.items() <= run.items())
+        return round(statistics.mean(chosen), 2)
+
+    by_set = {
+        name: {
+            "prior_corrected": round(statistics.mean(run["prior_corrected"] for run in runs if run["set"] == name), 4),
+            "accuracy": round(statistics.mean(run["accuracy"] for run in runs if run["set"] == name), 4),
+            "gain": mean_gain(set=name),
+            "by_shots": {str(shots): mean_gain(set=name, shots=shots) for shots in names(runs, "shots", set=name)},
+            "lowest_run": round(min(gain for run, gain in zip(runs, gains, strict=True) if run["set"] == name), 2),
         }
-    return figures
+        for name in names(runs, "set")
+    }
+    return {
+        "runs": len(runs),
+        "mean_gain": mean_gain(),
+        "worst_set": min(one["gain"] for one in by_set.values()),
+        "share_of_runs_below": round(sum(gain < 0 for gain in gains) / len(gains), 3),
+        "by_set": by_set,
+    }
+
+
+def names(runs: list[dict[str, Any]], key: str, **where: Any) -> list[Any]:
+    """What stands under a key, each once, in the order of the runs."""
+    return list(dict.fromkeys(run[key] for run in runs if where.items() <= run.items()))
 
 
 def write(options: argparse.Namespace, spec: dict[str, Any], runs: list[dict[str, Any]]) -> None:
     """The whole JSON, replaced at once."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
     result = {
         "command": " ".join(["python", *sys.argv]),
-        "commit": commit.stdout.strip(),
-        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        **facts(),
         "split": options.split,
         "spec": spec,
         "summary": summary(runs),

@@ -13,7 +13,9 @@ from typing import Any
 __all__ = ["page_of", "table_of"]
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGE = ROOT / "bench" / "results" / "strategies", ROOT / "docs" / "strategy-figures.md"
+RESULTS = ROOT / "bench" / "results" / "strategies"
+NO_HARM = ROOT / "bench" / "results" / "no_harm" / "no_harm.json"
+PAGE = ROOT / "docs" / "strategy-figures.md"
 HEAD = """# Figures of the strategies
 
 Every figure is read from a JSON file in `bench/results/strategies` by `python bench/table_strategies.py`; the ways are
@@ -30,7 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    after = page_of([json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))])
+    found = [
+        json.loads(path.read_text(encoding="utf-8")) for path in (*sorted(RESULTS.glob("*.json")), NO_HARM) if path.exists()
+    ]
+    after = page_of(found)
     if not options.check:
         PAGE.write_text(after, encoding="utf-8")
     elif not PAGE.exists() or after != PAGE.read_text(encoding="utf-8"):
@@ -43,7 +48,8 @@ def page_of(results: list[dict[str, Any]]) -> str:
     for one in results:
         spec = one["spec"]
         commits = ", ".join(sorted({f"`{run['commit'][:7]}`" for run in one["runs"]}))
-        sections += [f"\n## {spec['title']}\n", spec["about"].strip(), "", *table_of(one)]
+        table = table_of_gains(one) if "variants" in spec else table_of(one)
+        sections += [f"\n## {spec['title']}\n", spec["about"].strip(), "", *table]
         sections += ["", f"By `{one['command']}` at {commits}, {one['machine']['cpu']}."]
     return HEAD + "\n".join(sections) + "\n"
 
@@ -64,6 +70,27 @@ def table_of(content: dict[str, Any]) -> list[str]:
         row = [way, sees, "" if against == way else against, *(_cell(summary[name].get(way)) for name in sets)]
         lines.append("| " + " | ".join([*row, f"{sum(seconds) / len(seconds):.0f}"]) + " |")
     return lines
+
+
+def table_of_gains(content: dict[str, Any]) -> list[str]:
+    """A row for each set: the hard template with its prior out, the learned prompt, and the gain in points."""
+    spec, figures = content["spec"], content["summary"]["default"]
+    head = [
+        "data set",
+        "model",
+        "hard, prior out",
+        "learned",
+        "gain",
+        *(f"gain at {one}" for one in spec["shots"]),
+        "lowest run",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for name, one in figures["by_set"].items():
+        gains = [one["gain"], *(one["by_shots"][str(shots)] for shots in spec["shots"]), one["lowest_run"]]
+        row = [name, spec["sets"][name]["backbone"], f"{one['prior_corrected']:.3f}", f"{one['accuracy']:.3f}"]
+        lines.append("| " + " | ".join([*row, *(f"{gain:+.1f}" for gain in gains)]) + " |")
+    below = f"{100 * figures['share_of_runs_below']:.0f} % of {figures['runs']} runs"
+    return [*lines, "", f"Mean gain {figures['mean_gain']:+.1f} points; {below} are below the hard template."]
 
 
 def _cell(one: dict[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import no_harm
 import pytest
+import table_strategies
 import yaml
 
 SPEC: dict[str, Any] = {
@@ -77,3 +78,32 @@ def test_runs_without_a_plan_are_not_done(call: Any) -> None:
             del run["plan"]
     call.out.write_text(json.dumps(content))
     assert call(SPEC) == ([("b", "default"), ("b", "longer")], runs)
+
+
+def test_gains_are_in_points_by_set_and_number_of_rows() -> None:
+    scores = {("a", 8): (0.70, 0.72), ("a", 16): (0.70, 0.76), ("b", 8): (0.50, 0.49), ("b", 16): (0.50, 0.50)}
+    runs = [
+        {
+            "set": name,
+            "variant": "default",
+            "shots": shots,
+            "seed": 1,
+            "prior_corrected": before,
+            "accuracy": after,
+            "commit": "0123456789",
+        }
+        for (name, shots), (before, after) in scores.items()
+    ]
+    found = no_harm.summary(runs)
+    figures = found["default"]
+    assert (figures["runs"], figures["mean_gain"], figures["worst_set"]) == (4, 1.75, -0.5)
+    assert figures["share_of_runs_below"] == 0.25
+    of_a = {"prior_corrected": 0.7, "accuracy": 0.74, "gain": 4.0, "by_shots": {"8": 2.0, "16": 6.0}, "lowest_run": 2.0}
+    assert figures["by_set"]["a"] == of_a and figures["by_set"]["b"]["lowest_run"] == -1.0
+    spec = {"title": "No harm", "about": "So.", "shots": [8, 16], "variants": {"default": {}}}
+    spec["sets"] = {"a": {"backbone": "small"}, "b": {"backbone": "large"}}
+    content = {"command": "c", "machine": {"cpu": "some"}, "spec": spec, "summary": found, "runs": runs}
+    page = table_strategies.page_of([content])
+    assert "| a | small | 0.700 | 0.740 | +4.0 | +2.0 | +6.0 | +2.0 |" in page
+    assert "| b | large | 0.500 | 0.495 | -0.5 | -1.0 | +0.0 | -1.0 |" in page
+    assert "Mean gain +1.8 points; 25 % of 4 runs are below the hard template." in page and "`0123456`, some" in page
