@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DOCS", "PAGES", "READMES", "ROOT", "Block", "blocks"]
+__all__ = ["DOCS", "PAGES", "READMES", "ROOT", "STRATEGIES", "Block", "blocks"]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _OTHERS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md")
-PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / name for name in _OTHERS)])
+STRATEGIES = sorted((DOCS / "strategies").glob("*.md"))
+PAGES = sorted([*DOCS.glob("*.md"), *STRATEGIES, *(ROOT / name for name in _OTHERS)])
 READMES = sorted(ROOT.glob("README*.md"))
 
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

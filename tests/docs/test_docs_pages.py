@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pages import DOCS, PAGES, READMES, Block, blocks
+from pages import DOCS, PAGES, READMES, ROOT, STRATEGIES, Block, blocks
 from ptune.backbone import catalogue
 from ptune.model import task_class
 from ptune.prompt import method_names, parse_method
@@ -19,6 +19,8 @@ from ptune.recipe import Recipe
 
 SNIPPETS = sorted((DOCS / "snippets").glob("*.py"))
 KIND_OF_SNIPPET = {"linear_head": "bert"}  # as its own default is an encoder; all others run on the causal model
+SECTIONS = ["When it helps", "When it does not", "Recipe", "Details", "Figures", "Source"]
+"""Of a strategy's page; there may be no details."""
 TABLE_ROW = re.compile(r"^\| `([\w.-]+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
@@ -79,16 +81,56 @@ def test_every_model_of_the_catalogue_is_listed() -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", _prose(page)):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            to = page.parent / target if target else page
+            assert to.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in _anchors(to), f"{page.name} links to {target}#{anchor}"
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub calls a page's headings in an address."""
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_page_is_on_the_map() -> None:
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     for page in DOCS.glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in text
+
+
+def test_every_strategy_is_reached_from_their_table() -> None:
+    linked = re.findall(r"\]\(strategies/([\w-]+\.md)\)", (DOCS / "strategies.md").read_text(encoding="utf-8"))
+    assert sorted(linked) == [page.name for page in STRATEGIES]
+
+
+@pytest.mark.parametrize("page", STRATEGIES, ids=lambda page: page.stem)
+def test_a_strategy_has_its_sections(page: Path) -> None:
+    title, *sections = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    texts = dict(section.split("\n", 1) for section in sections)
+    assert re.fullmatch(r"# [^\n]+\n\n\S.*", title, re.DOTALL), "a title, then what it does"
+    assert list(texts) == [name for name in SECTIONS if name in texts or name != "Details"]
+    assert all(text.strip() for text in texts.values())
+    assert "```" in texts["Recipe"]
+
+
+@pytest.mark.parametrize("page", STRATEGIES, ids=lambda page: page.stem)
+def test_figures_of_a_strategy_are_of_ways_that_are_run(page: Path) -> None:
+    """What stands in backquotes is a file of the benchmarks, or a way of the specs that are named."""
+    if not (ROOT / "bench").is_dir():
+        pytest.skip("an sdist has no benchmarks")
+    text = page.read_text(encoding="utf-8").split("\n## Figures\n")[1].split("\n## ")[0]
+    quoted = [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", text)]
+    files = [ROOT / words for words in quoted if words.startswith("bench/")]
+    assert files and all(file.exists() for file in files)
+    specs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.suffix == ".yaml"]
+    ways = {way for spec in specs for way in spec.get("ways", {})}
+    assert not specs or {words for words in quoted if not words.startswith("bench/")} <= ways
 
 
 def test_commands_exist_with_their_options() -> None:
