@@ -10,7 +10,7 @@ import ptune
 from ptune.errors import PtuneError
 from ptune.model import Prepared, PromptModel, fold_numbers, target_rows
 from ptune.objective import classification_loss, distribution_loss
-from ptune.recipe import Recipe, build_model, read_splits
+from ptune.recipe import Recipe, build_model, read_splits, run
 from ptune.recipe.folds import STEP_LENGTHS, same_start, settle_folds
 from ptune.template import Template, learn_words, templates
 from ptune.train import train
@@ -220,3 +220,10 @@ def test_a_distribution_that_is_a_label_costs_what_the_label_costs() -> None:
 def test_what_does_not_go_together_is_refused(words: dict[str, Any], keys: dict[str, Any], fault: str) -> None:
     with pytest.raises(PtuneError, match=fault):
         ptune.fit(**{**words, **keys})
+
+
+def test_the_run_counts_the_parameters_of_the_prompt_that_is_kept(words: dict[str, Any]) -> None:
+    lines: list[str] = []
+    task = run(Recipe.of({**words, "template": "{text} It was{mask}"}), say=lines.append)
+    told = next(line for line in lines if line.startswith("training "))
+    assert told.startswith(f"training {task.facts['trained_parameters']:,} parameters (") and told.endswith(" in 4 folds")

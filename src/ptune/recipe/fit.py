@@ -127,7 +127,7 @@ def run(
     result, losses, held_out = None, None, None
     settings = recipe.train_settings()
     if model.parameter_groups():
-        say(_what_learns(model, backbone))
+        say(_what_learns(model, backbone, recipe.num_folds))
         measured = rows.at_most(_NUM_ROWS_MEASURED)  # a pass over all of many rows would take as long as many steps
         before = model.mean_loss(measured)
         result = train(
@@ -279,10 +279,11 @@ def _zero_shot_line(zero: Mapping[str, TaskReport]) -> str:
     return ", ".join(f"{names[name]} {report.score:.3f}" for name, report in zero.items())
 
 
-def _what_learns(model: TaskModel, backbone: Backbone) -> str:
+def _what_learns(model: TaskModel, backbone: Backbone, num_folds: int | None) -> str:
     total = sum(parameter.numel() for parameter in backbone.model.parameters())
-    share = 100 * model.num_trained / total
-    line = f"training {model.num_trained:,} parameters ({share:.4f} % of {backbone.spec.name}'s {total:,})"
+    kept = model.num_trained // (num_folds or 1)
+    line = f"training {kept:,} parameters ({100 * kept / total:.4f} % of {backbone.spec.name}'s {total:,})"
+    line += f" in {num_folds} folds" if num_folds else ""
     if model.tune in ("lm", "lm-head"):
         heavy = total if model.tune == "lm" else model.backbone.require_output().weight.numel()
         line += f"; the bundle will hold them and weigh about {heavy * 4 >> 20} MB"
