@@ -34,9 +34,10 @@ def test_kept_contexts_have_a_bound() -> None:
     kept = SharedContexts(max_bytes=context_bytes(backbone, 20))
     first = kept.of(backbone, [range(10), range(10)])
     assert first is not None and kept.of(backbone, [range(1, 11)]) is first
-    anew = kept.of(backbone, [range(2, 12)])  # for which there is no more room
-    assert anew is not None and anew is not first
-    assert kept.of(backbone, [range(21)]) is None
+    assert kept.of(backbone, [range(2, 12)]) is None  # there is no more room while the first two are held
+    del first
+    anew = kept.of(backbone, [range(2, 12)])
+    assert anew is not None and kept.of(backbone, [range(21)]) is None
     with kept.aside():
         assert kept.of(backbone, [range(10)]) is None
     assert kept.of(backbone, [range(2, 12)]) is anew
