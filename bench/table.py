@@ -51,6 +51,27 @@ SPEED_PARTS = {
     },
 }
 
+FEW_LABELS = {
+    "README.md": "Few labels: a template without `{{soft}}` learns with care. Over {sets} data sets, {seeds} seeds and {shots} "
+    "rows of each label it gains {gain:.1f} points on average over the same template with nothing learned and its prior taken "
+    "out; means of a data set go from {least:+.1f} to {most:+.1f}. All figures: "
+    "[docs/strategy-figures.md](docs/strategy-figures.md).",
+    "README.zh-CN.md": "少量标注：不含 `{{soft}}` 的模板会谨慎学习。在 {sets} 个数据集、{seeds} 个种子、每类 {shots} 条样本上，"
+    "比不学习、只去掉先验的同一模板平均高 {gain:.1f} 个百分点；各数据集的均值从 {least:+.1f} 到 {most:+.1f}。"
+    "全部数字见 [docs/strategy-figures.md](docs/strategy-figures.md)。",
+}
+
+
+def few_labels(readme: str) -> str:
+    """One sentence from the JSON of bench/no_harm.py."""
+    content = json.loads((ROOT / "bench" / "results" / "no_harm" / "no_harm.json").read_text(encoding="utf-8"))
+    spec, figures = content["spec"], content["summary"]["default"]
+    gains = [one["gain"] for one in figures["by_set"].values()]
+    *first, last = map(str, spec["shots"])
+    shots = f"{', '.join(first)} and {last}" if readme == "README.md" else "、".join([*first, last])
+    words = {"sets": len(gains), "seeds": len(spec["seeds"]), "shots": shots, "gain": figures["mean_gain"]}
+    return FEW_LABELS[readme].format(**words, least=min(gains), most=max(gains))
+
 
 def speed(readme: str) -> str:
     """One sentence from the engine benchmark's JSON."""
@@ -74,7 +95,7 @@ def speed(readme: str) -> str:
 
 
 def table(readme: str) -> str:
-    """The table for one README, and the sentence on speed under it."""
+    """The table for one README, and the sentences on few labels and on speed under it."""
     note, head = HEADS[readme]
     lines = [note, "", f"| {head} |", "| " + " | ".join(["---"] * len(head.split("|"))) + " |"]
     for name, variant, data, model, method in ROWS:
@@ -89,7 +110,7 @@ def table(readme: str) -> str:
         one_core = " ¹" if ", 1 threads" in content["machine"] else ""
         lines.append("| " + " | ".join([*cells, f"{mean['train_seconds']:.0f} s{one_core}"]) + " |")
     more = deep_table(readme)
-    return "\n".join([*lines, *([more] if more else []), "", speed(readme)])
+    return "\n".join([*lines, *([more] if more else []), "", few_labels(readme), "", speed(readme)])
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ NO_HARM = ROOT / "bench" / "results" / "no_harm" / "no_harm.json"
 PAGE = ROOT / "docs" / "strategy-figures.md"
 HEAD = """# Figures of the strategies
 
-Every figure is read from a JSON file in `bench/results/strategies` by `python bench/table_strategies.py`; the ways are
+Every figure is read from a JSON file in `bench/results` by `python bench/table_strategies.py`; the ways are
 explained in [strategies.md](strategies.md), the specs are in `bench/specs`. A cell gives the mean accuracy over the seeds, its
 deviation, and in brackets the mean paired difference, in points, from the way that it stands against, with its 95 % interval
 over seeds. Few seeds make wide intervals: one that holds zero says that the runs do not tell the two apart, not that they are

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from itertools import product
@@ -104,12 +102,6 @@ def on_dev(spec: Content) -> Iterator[Content]:
 @pytest.mark.parametrize("name", OF_STRATEGIES)
 def test_strategies_follow_their_spec(name: str) -> None:
     check_strategies(committed(f"strategies/{name}.json"), SPECS / f"{OF_STRATEGIES[name]}.yaml")
-
-
-def test_the_page_of_strategies_follows_the_results() -> None:
-    if not (ROOT / "docs" / "strategy-figures.md").exists():
-        pytest.skip("docs/strategy-figures.md is not there yet")
-    subprocess.run([sys.executable, ROOT / "bench" / "table_strategies.py", "--check"], check=True)
 
 
 def test_no_harm_follows_its_spec() -> None:

@@ -10,6 +10,10 @@ import pytest
 import table_strategies
 import yaml
 
+import ptune
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = ROOT / "bench" / "results" / "no_harm" / "no_harm.json"
 SPEC: dict[str, Any] = {
     "seeds": [1],
     "shots": [2],
@@ -107,3 +111,21 @@ def test_gains_are_in_points_by_set_and_number_of_rows() -> None:
     assert "| a | small | 0.700 | 0.740 | +4.0 | +2.0 | +6.0 | +2.0 |" in page
     assert "| b | large | 0.500 | 0.495 | -0.5 | -1.0 | +0.0 | -1.0 |" in page
     assert "Mean gain +1.8 points; 25 % of 4 runs are below the hard template." in page and "`0123456`, some" in page
+
+
+@pytest.mark.skipif(not (ROOT.parent / "shared" / "data").is_dir(), reason="../shared/data is not here")
+@pytest.mark.slow
+def test_a_committed_run_replays(smollm2: ptune.Backbone) -> None:
+    """The first run of sst2 learns as it did; what it is judged on is a part of its rows, for time."""
+    content = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    about = {"set": "sst2", "variant": "default", "shots": 8, "seed": 1}
+    run = next(run for run in content["runs"] if about.items() <= run.items())
+    words = {key: value for key, value in content["spec"]["sets"]["sst2"].items() if key != "backbone"}
+    folder = ROOT.parent / "shared" / "data" / "sst2"
+    judge = no_harm.Judge(smollm2, no_harm.rows_of(folder, "test", content["spec"]["rows"])[:100])
+    found = no_harm.one_run({**words, "shots": 8, "seed": 1, "train": str(folder / "train.jsonl")}, judge)
+    for length, loss in run["held_out_losses"].items():
+        assert {str(one): value for one, value in found["held_out_losses"].items()}[length] == pytest.approx(loss, abs=0.02)
+    assert found["folds"] == run["folds"]
+    assert found["step_length"] == pytest.approx(run["step_length"], abs=0.26)  # the losses of the last two lengths are near
+    assert found["accuracy"] > found["prior_corrected"] - 0.05

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
 
 
-@pytest.mark.parametrize("script", ["table.py", "table_engine.py"])
+@pytest.mark.parametrize("script", ["table.py", "table_engine.py", "table_strategies.py"])
 def test_the_tables_are_written_from_the_results(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "bench" / script, "--check"], check=True)
 
