@@ -9,7 +9,6 @@ lie in `--work` between calls; runs in the JSON are not done again while their p
 """
 
 import argparse
-import hashlib
 import json
 import statistics
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 import torch
 import yaml
+from plans import digest_of
 from timing import facts
 from torch import Tensor
 
@@ -125,8 +125,7 @@ class Board:
 
     def plan(self, keys: Mapping[str, Any]) -> str:
         """A digest of what decides a run."""
-        text = json.dumps([keys, self.options.rows], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest_of(keys, self.options.rows)
 
     def bundle(self, about: Mapping[str, Any]) -> Path:
         """Where a trained task lies."""

@@ -10,7 +10,6 @@ how many it has.
 """
 
 import argparse
-import hashlib
 import json
 import random
 import statistics
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from plans import digest_of
 from timing import facts
 from torch import Tensor
 
@@ -91,8 +91,7 @@ def rows_of(folder: Path, split: str, num_rows: int) -> tuple[Example, ...]:
 
 def digest(of_set: Mapping[str, Any], of_variant: Mapping[str, Any], num_rows: int, split: str) -> str:
     """Of everything in the spec that decides a run beside its number of shots and its seed; not of the folder of the data."""
-    text = json.dumps([of_set, of_variant, num_rows, split], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digest_of(of_set, of_variant, num_rows, split)
 
 
 class Judge:

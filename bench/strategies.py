@@ -13,7 +13,6 @@ Student's t.
 """
 
 import argparse
-import hashlib
 import json
 import random
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from plans import digest_of
 from scipy.stats import t as student_t
 from timing import facts
 
@@ -134,8 +134,7 @@ def digest(of_set: Mapping[str, Any], plan: Mapping[str, Any], num_rows: int) ->
     """Of everything in the spec that decides a run; other ways of the set, and words about a way, do not."""
     kept = {key: value for key, value in of_set.items() if key != "ways"}
     planned = {key: value for key, value in plan.items() if key not in ("sees", "against")}
-    text = json.dumps([kept, planned, num_rows], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digest_of(kept, planned, num_rows)
 
 
 def merged(way: Mapping[str, Any], of_set: Mapping[str, Any]) -> dict[str, Any]:
