@@ -53,7 +53,7 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def matrix_peak(m: int = PEAK_SHAPE[0], k: int = PEAK_SHAPE[1], n: int = PEAK_SHAPE[2], repeats: int = 7) -> float:
+def matrix_peak(m: int = PEAK_SHAPE[0], k: int = PEAK_SHAPE[1], n: int = PEAK_SHAPE[2], repeats: int = 25) -> float:
     """GFLOP/s of an fp32 product [m, k] x [k, n] in this process, the best of several: 2 m k n operations over the time."""
     left, right, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
 
