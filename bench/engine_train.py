@@ -4,11 +4,12 @@ In: a case of the spec. Out: a dictionary of figures for its JSON. Both sides ho
 wraps a model), read the same words and train a prompt of the same length with AdamW; ptune's step includes its layout.
 """
 
+import gc
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +194,10 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
 
     PEFT's rows start at frequent words, or with `peer_init: text` at the text that ptune's start at.
 
-    Accuracy is taken on the same validation rows for both; the clocks count training (ptune's: computing contexts, taking out
-    the prior, steps), not the looks. PEFT's rate is the one with the highest accuracy, then the lowest loss; ptune has as many
-    rates, `factors` of its default one, and its time is that of the one that gets there first. PEFT's batches are of 8 texts,
-    ptune's of `batch`: a step is so cheap that more texts in each, which make for fewer steps, pay.
+    First the steps that each needs are found, by accuracy on the same validation rows. PEFT's rate is the one with the highest
+    accuracy, then the lowest loss; ptune has as many rates, `factors` of its default one, and takes that which gets there
+    first. PEFT's batches are of 8 texts, ptune's of `batch`: a step is so cheap that more texts in each, which make for fewer
+    steps, pay. Then these steps alone are timed (ptune's with computing contexts and taking out the prior), both sides in turn.
     """
     backbone = ptune.load_backbone(case["backbone"])
     labels = LabelSet(tuple(case["words"]))
@@ -206,79 +207,89 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     peer = build_peer(str(folder_of(case["backbone"])), case["soft"], "best_hand", 0, init_text=start)
     wording = Wording(case["prefix"], case["tail"], {label: case["space"] + word for label, word in case["words"].items()}, 128)
     pairs = [[(row.fields["text"], row.label) for row in some] for some in (rows, judged)]
-    runs = {
-        rate: peer.fit(
-            pairs[0], case["steps"], rate, validation=pairs[1], wording=wording, evaluate_every=case["every"], seed=1
+
+    def theirs(rate: float, validation: list[Any], every: int, until: float | None = None) -> list[dict[str, float]]:
+        return peer.fit(
+            pairs[0], case["steps"], rate, validation=validation, wording=wording, evaluate_every=every, until=until, seed=1
         )
-        for rate in case["rates"]
-    }
+
+    runs = {rate: theirs(rate, pairs[1], case["every"]) for rate in case["rates"]}
     best_rate = max(runs, key=lambda rate: (max(look["accuracy"] for look in runs[rate]), -runs[rate][-1]["loss"]))
     target = max(look["accuracy"] for look in runs[best_rate])
-    theirs = next(look["train_seconds"] for look in runs[best_rate] if look["accuracy"] >= target)
+    peft_steps = int(_first(runs[best_rate], target) or 0)
     ours = _our_looks(backbone, case, rows, judged)
-    there = {
-        factor: next((look["seconds"] for look in looks if look["accuracy"] >= target), None) for factor, looks in ours.items()
-    }
-    factor = min((one for one in there if there[one] is not None), key=lambda one: there[one] or 0.0, default=None)
-    reached = None if factor is None else there[factor]
+    there = {factor: step for factor, looks in ours.items() if (step := _first(looks, target)) is not None}
+    factor = min(there, key=lambda one: there[one], default=None)
+    seconds: dict[str, list[float]] = {"ptune": [], "peft": []}
+    for _ in range(0 if factor is None else repeats):
+        gc.collect()
+        seconds["ptune"].append(_timed(backbone, case, rows, factor, int(there[factor])))
+        seconds["peft"].append(theirs(best_rate, pairs[1][:1], peft_steps, until=0.0)[-1]["train_seconds"])
+    middle = medians(seconds) if factor is not None else None
     return {
         "target_accuracy": target,
         "peft_rate": best_rate,
-        "peft_seconds": round(theirs, 2),
+        "peft_steps": peft_steps,
         "ptune_factor": factor,
-        "ptune_seconds": None if reached is None else round(reached, 2),
-        "ratio": None if reached is None else round(theirs / reached, 1),
+        "ptune_steps": None if factor is None else there[factor],
+        "peft_seconds": None if middle is None else round(middle["peft"], 2),
+        "ptune_seconds": None if middle is None else round(middle["ptune"], 2),
+        "ratio": None if middle is None else round(middle["peft"] / middle["ptune"], 1),
+        "seconds": seconds,
         "ptune_best_accuracy": max(look["accuracy"] for looks in ours.values() for look in looks),
         "ptune_looks": {str(one): looks for one, looks in ours.items()},
         "peft_looks": {str(rate): run for rate, run in runs.items()},
     }
 
 
+def _first(looks: Sequence[Mapping[str, float]], accuracy: float) -> float | None:
+    """The step of the first look with that accuracy."""
+    return next((look["step"] for look in looks if look["accuracy"] >= accuracy), None)
+
+
 def _our_looks(backbone: Backbone, case: dict[str, Any], rows: Any, judged: Any) -> dict[float, list[dict[str, float]]]:
-    """For each factor of the rate, accuracy and training seconds: after contexts and prior, then every few steps."""
-    template = f"{case['prefix']}{{text}}{{soft:{case['soft']}}}{case['tail']}{{mask}}"
-    started = time.perf_counter()
-    model = PromptModel.build(
-        backbone=backbone,
-        template=template,
-        labels=case["words"],
-        method={"name": "p-tuning", **case.get("method", {})},
-        max_length=128,
-        seed=1,
-    )
-    kept = model.prepare(rows, keep_context=True)
-    model.prior.copy_(log_prior(model.scores(kept)))
-    begun = time.perf_counter() - started
-    validation = model.prepare(judged, keep_context=True)
-    start = [parameter.detach().clone() for parameter in model.parameters()]
-    found = {}
+    """For each factor of the rate, the accuracy after contexts and prior, then every few steps."""
+    found: dict[float, list[dict[str, float]]] = {}
+    validation = _begun(backbone, case, rows)[0].prepare(judged, keep_context=True)
+    truth = torch.tensor(validation.labels)
     for factor in case["factors"]:
-        with torch.no_grad():
-            for parameter, value in zip(model.parameters(), start, strict=True):
-                parameter.copy_(value)
-        found[factor] = list(_trained(model, case, kept, validation, factor, begun))
+        model, kept = _begun(backbone, case, rows)
+        optimiser, found[factor] = _optimiser(model, factor), []
+        for step in range(case["steps"] + 1):
+            if step:
+                _step(model, case, kept, optimiser, step)
+            if step % case["every"] == 0:
+                num_right = int((model.scores(validation).argmax(1) == truth).sum())
+                found[factor].append({"step": step, "accuracy": num_right / len(truth)})
     return found
 
 
-def _trained(
-    model: PromptModel, case: dict[str, Any], kept: Prepared, validation: Prepared, factor: float, clock: float
-) -> Iterator[dict[str, float]]:
-    """Looks of one run, whose clock goes on from `clock`."""
-    truth = torch.tensor(validation.labels)
-    groups = [{**group, "lr": group["lr"] * factor} for group in model.parameter_groups()]
-    optimiser = torch.optim.AdamW(groups)
-    for step in range(case["steps"] + 1):
-        started = time.perf_counter()
-        if step:
-            order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(step))[: case["batch"]].tolist()
-            model(model.batch(kept, order)).loss.backward()
-            optimiser.step()
-            optimiser.zero_grad()
-            clock += time.perf_counter() - started
-        if step % case["every"] == 0:
-            num_right = int((model.scores(validation).argmax(1) == truth).sum())
-            yield {"step": step, "accuracy": num_right / len(truth), "seconds": clock}
+def _begun(backbone: Backbone, case: dict[str, Any], rows: Any) -> tuple[PromptModel, Prepared]:
+    """A prompt at its start, contexts computed and prior taken out."""
+    template = f"{case['prefix']}{{text}}{{soft:{case['soft']}}}{case['tail']}{{mask}}"
+    method = {"name": "p-tuning", **case.get("method", {})}
+    model = PromptModel.build(backbone=backbone, template=template, labels=case["words"], method=method, max_length=128, seed=1)
+    kept = model.prepare(rows, keep_context=True)
+    model.prior.copy_(log_prior(model.scores(kept)))
+    return model, kept
 
 
-if __name__ == "__main__":
-    print(json.dumps(_memory_side(json.loads(sys.argv[1]))))
+def _optimiser(model: PromptModel, factor: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([{**group, "lr": group["lr"] * factor} for group in model.parameter_groups()])
+
+
+def _step(model: PromptModel, case: dict[str, Any], kept: Prepared, optimiser: torch.optim.Optimizer, step: int) -> None:
+    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(step))[: case["batch"]].tolist()
+    model(model.batch(kept, order)).loss.backward()
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+def _timed(backbone: Backbone, case: dict[str, Any], rows: Any, factor: float, steps: int) -> float:
+    """Seconds of contexts, prior and so many steps."""
+    started = time.perf_counter()
+    model, kept = _begun(backbone, case, rows)
+    optimiser = _optimiser(model, factor)
+    for step in range(1, steps + 1):
+        _step(model, case, kept, optimiser, step)
+    return time.perf_counter() - started

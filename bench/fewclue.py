@@ -3,9 +3,10 @@
     python bench/fewclue.py bench/specs/fewclue.yaml --data ../shared/data --out bench/results/fewclue/fewclue.json
 
 A task of the spec holds a recipe's keys and `ways`, each of which changes some of them. Every way is trained on `train_k` of
-each split k, with `dev_k` to stop on, and judged on `dev_k`. The way with the highest mean over the dev files is the task's;
-it alone is judged on the test file, once for each split; the prompts of all splits read the same kept texts. Trained tasks
-lie in `--work` between calls; runs in the JSON are not done again while their plan is the same.
+each split k and judged on `dev_k`; with `stops_on_dev: true` its steps are chosen there too, which flatters it where it
+has few rows. The way with the highest mean over the dev files is the task's; it alone is judged on the test file,
+once for each split. Whatever reads a text on the model finds what others computed. Trained tasks lie in `--work` between
+calls; runs in the JSON are not done again while their plan is the same.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,8 @@ from ptune.data import Example, read_examples
 from ptune.model import PromptModel, judge_scores
 
 Figures = dict[str, Any]
+CONTEXT_BYTES = 5 << 30
+"""Of the texts that all ways read."""
 ROWS_AT_ONCE = 128
 """Whose contexts are in memory together when the test file is judged."""
 NAMES = "$NAMES"
@@ -50,14 +54,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="train for so few steps (for a replay of a slice)")
     options = parser.parse_args()
     spec = yaml.safe_load(options.spec.read_text(encoding="utf-8"))
-    board = Board(spec, options)
-    for name in options.tasks or spec["tasks"]:
-        board.run_task(name)
+    with Board(spec, options) as board:
+        for name in options.tasks or spec["tasks"]:
+            board.run_task(name)
     print(json.dumps(summary(spec, board.runs), indent=1, ensure_ascii=False))
 
 
-class Board:
-    """All runs, kept in the JSON.
+class Board(ExitStack):
+    """All runs, kept in the JSON; within it, all ways read each text once.
 
     Args:
         spec: of the file.
@@ -65,13 +69,16 @@ class Board:
     """
 
     def __init__(self, spec: Mapping[str, Any], options: argparse.Namespace) -> None:
+        super().__init__()
         self.spec, self.options = spec, options
         self.runs: list[Figures] = json.loads(options.out.read_text(encoding="utf-8"))["runs"] if options.out.exists() else []
 
     @cached_property
     def backbone(self) -> ptune.Backbone:
         """Loaded when the first run is to be made."""
-        return ptune.load_backbone(self.spec["backbone"])
+        backbone = ptune.load_backbone(self.spec["backbone"])
+        self.enter_context(ptune.sharing_contexts(backbone, memory=CONTEXT_BYTES))
+        return backbone
 
     def run_task(self, name: str) -> None:
         """All ways on all splits, then the chosen way's test."""
@@ -92,7 +99,8 @@ class Board:
         folder = self.options.data / f"fewclue_{name}"
         started = time.perf_counter()
         dev = self.read(folder / f"dev_{split}.jsonl", name)
-        task = ptune.fit(**keys, train=str(folder / f"train_{split}.jsonl"), validation=dev, backbone=self.backbone, seed=split)
+        stops = {"validation": dev} if keys.pop("stops_on_dev", False) else {}
+        task = ptune.fit(**keys, **stops, train=str(folder / f"train_{split}.jsonl"), backbone=self.backbone, seed=split)
         figures = {"dev": task.evaluate(dev).score, "seconds": round(time.perf_counter() - started, 1)}
         task.save(self.bundle(about))
         self.runs.append({**about, **figures, "commit": facts()["commit"]})
@@ -155,6 +163,8 @@ class Board:
 
 def test_scores(tasks: Sequence[ptune.Task], rows: tuple[Example, ...]) -> list[float]:
     """Each task's score on the rows; what the tasks have in common in front of their prompts is computed once."""
+    if all(task.facts["recipe"].get("task") == "choice" and not task.facts["trained_parameters"] for task in tasks):
+        return [tasks[0].evaluate(rows).score] * len(tasks)  # candidates are compared with each other: nothing is taken out
     models = [task.model for task in tasks if isinstance(task.model, PromptModel) and not task.model.why_not_keep()]
     if len(models) < len(tasks):
         return [task.evaluate(rows).score for task in tasks]

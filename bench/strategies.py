@@ -87,8 +87,8 @@ def run_all(options: argparse.Namespace, spec: Figures, runs: list[Figures], bac
                 started = time.perf_counter()
                 try:
                     figures = run_one({**keys, "backbone": backbone, "test": judged, "seed": seed}, plan)
-                except PtuneError as error:  # the other ways go on
-                    figures = {"failed": str(error)}
+                except Exception as error:  # the other ways go on
+                    figures = {"failed": str(error) if isinstance(error, PtuneError) else f"{type(error).__name__}: {error}"}
                 figures |= {"seconds": round(time.perf_counter() - started, 1), "commit": facts()["commit"]}
                 runs.append({**about, **figures})
                 write(options.out, spec, runs)

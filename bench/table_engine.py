@@ -20,18 +20,18 @@ Every figure on this page is read from a JSON file in `bench/results/engine` by 
 names its command, commit, machine and versions. Run them again, with nothing else on the machine:
 
 ```bash
-python bench/engine.py bench/specs/engine.yaml --data ../shared/data --out bench/results/engine   # all cases, about an hour
+python bench/engine.py bench/specs/engine.yaml --data ../shared/data --out bench/results/engine   # all cases, about three hours
 make bench                                                                                        # a short form, minutes
 ```
 
 Steps, candidates, labels, throughput, demonstrations and mixed batches: all sides run in one process on the same weights in
-fp32, in turn, and figures are medians. Memory is measured in a process for each side, and few-shot runs one after the other,
-each once. *Documented* is `peft`'s prompt tuning as its guide for causal models has it (prompt in front, full logits, loss from
-the model's forward). *Best hand* is the same library with logits at the answer alone, the loss over label words, no mask, rows
-that start at frequent words. Both pad a batch to its longest text, which costs nothing where all have the same length. *Padded*
-is our reimplementation of OpenPrompt's algorithm (padded to 256 tokens, full logits). A ratio of 2 means that ptune takes half
-the time. Shares of the matrix peak count 4 x parameters outside the embeddings x live tokens for a training step (attention not
-counted) over a 2048 x 2048 product timed in the same process.
+fp32, in turn, and figures are medians. Memory is measured in a process for each side; few-shot rows say whether they were
+timed once or in turns. *Documented* is `peft`'s prompt tuning as its guide for causal models has it (prompt in front, full
+logits, loss from the model's forward). *Best hand* is the same library with logits at the answer alone, the loss over label
+words, no mask, rows that start at frequent words. Both pad a batch to its longest text, which costs nothing where all have
+the same length. *Padded* is our reimplementation of OpenPrompt's algorithm (padded to 256 tokens, full logits). A ratio of 2
+means that ptune takes half the time. Shares of the matrix peak count 4 x parameters outside the embeddings x live tokens for
+a training step (attention not counted) over a 2048 x 2048 product timed in the same process.
 """
 
 
@@ -167,6 +167,7 @@ def _few_shot(results: list[dict[str, Any]]) -> list[str]:
             f"{one['figures']['target_accuracy']:.3f} (rate {one['figures']['peft_rate']})",
             f"{one['figures']['peft_seconds']} s",
             f"{one['figures']['ptune_seconds'] or '-'} s",
+            f"{len(one['figures']['seconds']['peft'])} turns" if "seconds" in one["figures"] else "once",
             one["spec"].get("batch", 8),
             _times(one["figures"]["ratio"]),
             f"{one['figures']['ptune_best_accuracy']:.3f}",
@@ -174,15 +175,17 @@ def _few_shot(results: list[dict[str, Any]]) -> list[str]:
         for one in results
     ]
     head = (
-        "data | model | per class | PEFT starts at | accuracy that PEFT reaches | PEFT | ptune | ptune's batch | **ratio** | "
+        "data | model | per class | PEFT starts at | accuracy that PEFT reaches | PEFT | ptune | timed | ptune's batch | "
+        "**ratio** | "
         "ptune's best"
     )
     words = (
-        "A ratio of whole ways of learning, not of steps alone, on one draw of rows. The clocks count training, for ptune the "
-        "contexts and the prior too. PEFT's best hand reads 8 texts a step, at its best of three rates, its prompt in front, "
-        "which starts at frequent words or at the same text as ptune's (column *PEFT starts at*). ptune takes the first of its "
-        "three rates to get there; its prompt stands behind the text, starts at a few words of the task, the model's liking "
-        "for a label is taken out first, and it reads more texts a step where the table says so, because its steps are cheap "
+        "A ratio of whole ways of learning, not of steps alone, on one draw of rows. The clocks count training, for ptune "
+        "the contexts and the prior too; in turns, the steps that each side needs are timed again and again, and medians "
+        "are given. PEFT's best hand reads 8 texts a step, at its best of three rates, its prompt in front, which starts "
+        "at frequent words or at the same text as ptune's (column *PEFT starts at*). ptune takes the first of its three "
+        "rates to get there; its prompt stands behind the text, starts at a few words of the task, the model's liking for "
+        "a label is taken out first, and it reads more texts a step where the table says so, because its steps are cheap "
         "and larger ones make for fewer."
     )
     return [words, "", *_table(head, rows)]

@@ -20,6 +20,7 @@ LABELS = {"yes": ["good"], "no": ["bad"]}
 WAYS = {
     "words": {"method": "hard", "template": "{text} It was{mask}"},
     "prompt": {"template": "{text}{soft:2} It was{mask}", "learning_rate": 0.5},
+    "prompt, stopped": {"template": "{text}{soft:2} It was{mask}", "learning_rate": 0.5, "stops_on_dev": True},
     "layers": {"template": "{text} It was{mask}", "method": {"name": "p-tuning-v2", "num_tokens": 2, "placement": "behind"}},
 }
 
@@ -31,13 +32,26 @@ def test_prompts_that_share_contexts_score_as_each_alone(
     monkeypatch.setattr(fewclue, "ROWS_AT_ONCE", 3)
     backbone = ptune.load_backbone(tiny_folder("llama"))
     rows = tuple(EXAMPLES)
-    tasks: list[Task] = [
-        ptune.fit(train=rows, labels=LABELS, backbone=backbone, steps=6, seed=seed, **WAYS[way]) for seed in (1, 2)
-    ]
+    keys = {key: value for key, value in WAYS[way].items() if key != "stops_on_dev"}
+    tasks: list[Task] = [ptune.fit(train=rows, labels=LABELS, backbone=backbone, steps=6, seed=seed, **keys) for seed in (1, 2)]
     monkeypatch.setattr(Task, "evaluate", lambda *_, **__: pytest.fail("contexts are not shared"))
     scores = fewclue.test_scores(tasks, rows)
     monkeypatch.undo()
     assert scores == [task.evaluate(rows).score for task in tasks]
+
+
+def test_candidates_that_nothing_learned_for_are_judged_once(
+    monkeypatch: pytest.MonkeyPatch, tiny_folder: Callable[[str], str]
+) -> None:
+    rows = [{"text": "The film was", "choices": ["great", "bad"], "answer": at} for at in (0, 1)]
+    keys = {"task": "choice", "template": "{text} It was{mask}", "method": "hard", "train": rows}
+    backbone, asked = ptune.load_backbone(tiny_folder("llama")), []
+    tasks = [ptune.fit(**keys, backbone=backbone, seed=seed) for seed in (1, 2)]
+    plain = Task.evaluate
+    monkeypatch.setattr(Task, "evaluate", lambda task, data: (asked.append(task), plain(task, data))[1])
+    examples = ptune.data.read_examples(rows, label=None)
+    scores = fewclue.test_scores(tasks, examples)
+    assert len(asked) == 1 and scores == [plain(task, examples).score for task in tasks]
 
 
 def test_a_spec_is_run_and_only_the_chosen_way_is_tested(
@@ -57,6 +71,8 @@ def test_a_spec_is_run_and_only_the_chosen_way_is_tested(
     fewclue.main()
     content = json.loads(out.read_text(encoding="utf-8"))
     way = fewclue.chosen(content["runs"], "one")
+    judged = [ptune.load(folder, backbone=tiny_folder("llama")).facts["judged_on"] for folder in (tmp_path / "work").iterdir()]
+    assert judged.count("validation") == 2 and judged.count(None) == 6
     assert {(run["way"], run["split"]) for run in content["runs"]} == {(name, split) for name in WAYS for split in (0, 1)}
     assert all(("test" in run) == (run["way"] == way) for run in content["runs"])
     tested = [run["test"] for run in content["runs"] if "test" in run]

@@ -175,6 +175,11 @@ def test_without_a_test_file_rows_are_split_off(words: dict[str, Any], tmp_path:
     assert Counter(row.label for row in outcome.pools.test) == {"yes": 5, "no": 5}
 
 
+def test_further_test_sets_may_have_fewer_rows(words: dict[str, Any], tmp_path: Path) -> None:
+    spec = spec_of(words, methods=["majority"], tests={"other": make_rows(8, seed=5)}, test_rows=10, other_rows=6)
+    assert {name: len(rows) for name, rows in run_comparison(spec, tmp_path).pools.tests.items()} == {"test": 10, "other": 6}
+
+
 def test_too_few_rows_are_an_error_before_any_work(words: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"class 'yes' has 30 rows, 30 shots and at least one validation row are wanted \(lower shots to 15"
@@ -221,16 +226,17 @@ def test_the_first_seed_with_figures_chooses_for_the_rest(
     assert [bool(cell.reason) for cell in outcome.cells] == [True, False, False] and counted["fit p-tuning"] == 2 + 1
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, OSError, MemoryError])
 def test_what_fails_is_said_and_tried_again_on_demand(
-    words: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Exception], words: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **keywords: Any) -> Fitted:
-        raise RuntimeError("shapes do\nnot fit")
+        raise kind("shapes do\nnot fit")
 
     spec = spec_of(words, methods=["tfidf-svm"], seeds=[1])
     monkeypatch.setattr(Registry.get("tfidf-svm"), "fit", broken)
     (cell,) = run_comparison(spec, tmp_path).cells
-    assert cell.reason == "RuntimeError: shapes do not fit" and cell.fit is None
+    assert cell.reason == f"{kind.__name__}: shapes do not fit" and cell.fit is None
     monkeypatch.undo()
     assert run_comparison(spec, tmp_path).cells[0].reason == cell.reason
     assert run_comparison(spec, tmp_path, retry=True).cells[0].fit is not None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import ptune
 from ptune.inputs import Encoded
 from ptune.model import Prepared, TaskModel
+from ptune.recipe import run
 from tiny import tiny_backbone
 
 TEXT = "The film was great , a good story and a good cast ."
@@ -73,6 +74,23 @@ def counted(plain: Any, seen: list[int]) -> Any:
         return float(plain(self, rows))
 
     return mean_loss
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_figures_the_same_is_learned(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = dict(WAYS[way])
+    rows = keys.pop("rows")
+    keys |= {"train": rows, "validation": rows, "backbone": tiny_backbone("gpt2"), "steps": 3, "batch_size": 2}
+    full = ptune.fit(**keys)
+    for kind in all_kinds(TaskModel):
+        if "zero_shot" in vars(kind):
+            monkeypatch.setattr(kind, "zero_shot", lambda *_, **__: pytest.fail("a figure was taken"))
+    bare = run(ptune.Recipe.of(keys), measures=False)
+    monkeypatch.undo()
+    assert "tuned" not in bare.facts and bare.facts["judged_on"] is None and "first_loss" not in bare.facts["training"]
+    assert bare.facts["training"]["best_step"] == full.facts["training"]["best_step"]
+    pairs = zip(full.model.parameters(), bare.model.parameters(), strict=True)
+    assert all(bool((one == other).all()) for one, other in pairs)
 
 
 @given(st.integers(0, 400), st.integers(1, 120))

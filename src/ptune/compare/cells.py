@@ -30,18 +30,6 @@ _NUM_TIMED = 32
 _ENOUGH_TO_TIME = 10
 _FORMAT = 3
 _WORTH_COLLECTING = 50
-_FAILURES = (
-    PtuneError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    ArithmeticError,
-)
-"""What becomes a cell's reason, so that a run of hours goes on."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,7 @@ class CellRunner:
         key, fit, fitted = best
         try:
             probabilities, seconds = self._predictions(contender, setup, rows, seed, key, fit, fitted, tally)
-        except _FAILURES as error:
+        except Exception as error:  # a run of hours goes on
             return replace(cell, reason=_reason(error), was_computed=True)
         return replace(
             cell,
@@ -310,7 +298,7 @@ def _learned(
         fitted.save(bundle)
     except MissingPackage:
         raise
-    except _FAILURES as error:
+    except Exception as error:  # becomes the cell's reason
         return Fit(settings, train_seconds=time.perf_counter() - started, failed=_reason(error)), None
     fit = Fit(
         settings,

@@ -24,7 +24,7 @@ from ptune.inputs import trunk_start
 from ptune.model import Prediction, Prepared, PromptModel
 from ptune.prompt import MethodConfig, parse_method, registration
 from ptune.readout import needs_words
-from ptune.recipe import Recipe, build_model, fit, read_splits
+from ptune.recipe import Recipe, build_model, read_splits, run
 from ptune.task import Task, load
 from ptune.template import Field, Soft, Template, resolve
 from ptune.train import TrainEvent
@@ -62,8 +62,10 @@ class _Own(Fitted):
         if model.near_demos is not None:
             return prepared
         prefixes = [row.ids[: trunk_start(row)] for row in prepared.encoded]
-        is_long = sum(map(len, prefixes)) > _WORTH_KEEPING * sum(map(len, prepared.encoded))
-        if not is_long or model.why_not_keep():
+        num_kept, in_common = sum(map(len, prefixes)), model.num_lead(prepared.encoded) * len(prefixes)
+        is_long = num_kept > _WORTH_KEEPING * sum(map(len, prepared.encoded))
+        is_own = num_kept > 2 * in_common  # what all rows start with, demonstrations say, is read once in any case
+        if not is_long or not is_own or model.why_not_keep():
             return prepared
         return replace(prepared, contexts=self.setup.kept.of(model.backbone, prefixes))
 
@@ -229,7 +231,7 @@ def fit_task(setup: Setup, words: Mapping[str, Any], facts: Mapping[str, Any] | 
         if event.kind == "validation" and event.score is not None:
             points.append(Point(event.step, event.seconds, event.score, event.loss))
 
-    task = fit(listeners=[listen], **settled(words))
+    task = run(Recipe.of(settled(words), where="compare"), listeners=[listen], measures=False)  # rivals take no figures either
     training = task.facts.get("training", {})
     chosen = training.get("chosen")
     own = {} if chosen is None else {"learning_rate": training["candidates"][chosen - 1]["learning_rate"]}

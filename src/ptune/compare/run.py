@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ptune.backbone import Backbone, SharedContexts, load_backbone
 from ptune.compare.cells import Cell, CellRunner
 from ptune.compare.contender import Setup
@@ -62,11 +64,13 @@ class Comparison:
         spec: what is asked for.
         folder: where results are kept.
         retry: whether fits that failed are tried again.
+        num_processes: that run it side by side, and share the memory for contexts: a quarter of what is free.
     """
 
     spec: Spec
     folder: Path
     retry: bool = False
+    num_processes: int = 1
     _chosen: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
     _loaded: dict[str, Backbone | PtuneError] = field(default_factory=dict)
     _rows: dict[tuple[int, int], SeedRows] = field(default_factory=dict)
@@ -88,11 +92,12 @@ class Comparison:
             test_rows=settings.test_rows,
             fields=tuple(dict.fromkeys((*recipe.parsed_template().field_names, *further))),
             others=others,
+            other_rows=settings.other_rows,
         )
         self._label_counts = tuple(sum(row.label == name for row in self.pools.train) for name in self.labels)
         unlabelled = ranked(self.pools.train, "unlabelled")[: settings.unlabelled]
         self.unlabelled = tuple(Example(row.fields) for row in unlabelled)
-        self.kept = SharedContexts()
+        self.kept = SharedContexts(psutil.virtual_memory().available // (4 * self.num_processes))
         self.runner = CellRunner(Store(self.folder), self.pools, retry=self.retry)
         self._steps = recipe.train_settings().num_steps
         self._batch_size = recipe.batch_size
@@ -205,7 +210,7 @@ def run_comparison(
         PtuneError: rows that cannot be read or are too few, before any work.
     """
     started = time.perf_counter()
-    comparison = Comparison(spec, Path(folder), retry)
+    comparison = Comparison(spec, Path(folder), retry, 1 if share is None else share[1])
     for remark in comparison.pools.remarks:
         say(remark)
     clock = Clock(budget_seconds, spec)

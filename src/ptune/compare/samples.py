@@ -62,6 +62,7 @@ def make_pools(
     test_rows: int | None,
     fields: Sequence[str],
     others: Mapping[str, Sequence[Example]] | None = None,
+    other_rows: int | None = None,
 ) -> Pools:
     """Sorts rows into pools.
 
@@ -71,6 +72,7 @@ def make_pools(
         test_rows: how many rows are judged at most, None for all.
         fields: those that are read; other columns, an id say, make no other text of a row.
         others: further test sets.
+        other_rows: how many rows of each are judged at most, None for as many as `test_rows`.
 
     Raises:
         DataError: a class has no row left to learn from.
@@ -85,7 +87,8 @@ def make_pools(
     chosen = _first(judged, test_rows, "test")
     if len(chosen) < len(judged):
         remarks.append(f"judged on {len(chosen)} of {len(judged)} test rows, the same for all")
-    further = {name: _first(_bare(rows, fields), test_rows, "test") for name, rows in (others or {}).items()}
+    num_other = other_rows or test_rows
+    further = {name: _first(_bare(rows, fields), num_other, "test") for name, rows in (others or {}).items()}
     tests = {"test": chosen} | further
     texts = {digest(row) for rows in tests.values() for row in rows}
     kept = [row for row in pool if digest(row) not in texts]

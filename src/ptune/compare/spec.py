@@ -107,6 +107,7 @@ class CompareSettings(BaseModel):
         tune_on: `first` chooses on the first seed for all of them, `each` on every seed.
         validation_shots: rows of each class to choose on; None for as many as shots.
         test_rows: rows that are judged, the same for all; None for all there are.
+        other_rows: rows of each further test set that are judged; None for as many as `test_rows`.
         unlabelled: texts of the training file that word vectors may read without labels; PET reads 300 of them, refinement 200.
         tests: further test sets by name: other domains.
         examples: texts on which methods differ, in the report.
@@ -125,6 +126,7 @@ class CompareSettings(BaseModel):
     tune_on: Literal["first", "each"] = "first"
     validation_shots: int | None = Field(default=None, ge=1)
     test_rows: int | None = Field(default=300, ge=1)
+    other_rows: int | None = Field(default=None, ge=1)
     unlabelled: int = Field(default=1000, ge=0)
     tests: dict[str, Any] = Field(default_factory=dict)
     examples: int = Field(default=40, ge=0)
@@ -386,4 +388,4 @@ def _beside(value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         return value
     there = folder / Path(value).expanduser()
-    return str(there) if there.exists() else value
+    return str(there.resolve()) if there.exists() else value

@@ -8,11 +8,13 @@ probabilities; continued pre-training, which makes another model; and what learn
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
+from ptune.backbone import sharing_contexts
 from ptune.compare.contender import Fitted, Registry, Setup
 from ptune.compare.own_methods import Form, OwnMethod, Words, check_labels_of, fit_task, fitted_task, settled
 from ptune.data import did_you_mean
@@ -186,7 +188,8 @@ def _not_causal(setup: Setup, section: Words) -> str:
 def _pet(setup: Setup, words: Words, section: Words) -> Fitted:
     """Patterns teach a student by way of unlabelled texts."""
     recipe = Recipe.of({**words, "validation": None}, where=_WHERE)
-    task = run_pet(recipe, section_of(section, "pet", PetSettings, where=_WHERE))
+    with nullcontext() if setup.model().shared else sharing_contexts(setup.model()):  # by members and student
+        task = run_pet(recipe, section_of(section, "pet", PetSettings, where=_WHERE))
     return fitted_task(task, setup, facts={"patterns": len(section["patterns"])})
 
 

@@ -86,6 +86,7 @@ def run(
     listeners: Sequence[Listener] = (),
     say: Callable[[str], None] = lambda line: None,
     beside: Callable[[TaskModel], Learner[Prepared]] | None = None,
+    measures: bool = True,
 ) -> Task:
     """Runs a recipe and returns the trained task.
 
@@ -94,6 +95,8 @@ def run(
         out, resume, listeners: as in `fit`.
         say: told what happens, a line at a time.
         beside: model -> what is trained in its place: the model with a further loss, say.
+        measures: whether figures for the task's card are taken: the hard template's and the result's on the rows to judge, the
+            loss before and after. What is learned is the same without.
     """
     folder = None if out is None else RunFolder(Path(out))
     _check_folder(folder, recipe, resume)
@@ -111,7 +114,7 @@ def run(
     keeper = ContextKeeper(recipe, say)
     rows = keeper.training(model, _prepare_training(model, splits.train))
     validation = keeper.validation(model, model.prepare(splits.validation), rows) if splits.validation else None
-    judged = splits.test or splits.validation
+    judged = (splits.test or splits.validation) if measures else ()
     zero = model.zero_shot(splits.train, judged) if judged else {}
     if judged and not zero:
         model.prepare(judged)  # a row that cannot be read is found before training
@@ -129,7 +132,7 @@ def run(
     if model.parameter_groups():
         say(_what_learns(model, backbone, recipe.num_folds))
         measured = rows.at_most(_NUM_ROWS_MEASURED)  # a pass over all of many rows would take as long as many steps
-        before = model.mean_loss(measured)
+        before = model.mean_loss(measured) if measures else None
         result = train(
             model if beside is None else beside(model),
             rows,
@@ -141,7 +144,7 @@ def run(
             listeners=listeners,
         )
         held_out = settle_folds(model, rows, starts)
-        losses = (before, model.mean_loss(measured))
+        losses = None if before is None else (before, model.mean_loss(measured))
     model.settle(rows, validation)
     settle_confidence(model, recipe, validation)
     report = model.judge(judged) if judged else None
@@ -305,19 +308,18 @@ def _facts(
         "seed": recipe.seed,
         "recipe": recipe.to_dict(),
         "data": {"train_rows": len(splits.train), "train_fingerprint": fingerprint(splits.train), **_shown(recipe, splits)},
-        "judged_on": "test" if splits.test else "validation" if splits.validation else None,
+        "judged_on": None if report is None else "test" if splits.test else "validation",
         "trained_parameters": model.num_trained,
         "trained_share": model.num_trained / total,
         "peak_memory_mb": _peak_memory_mb(),
         **{name: figures.to_dict() for name, figures in zero.items()},
         **model.facts(),
     }
-    if result is not None and losses is not None:
+    if result is not None:
         facts["training"] = {
             "steps": len(result.losses),
             "seconds": round(result.seconds, 2),
-            "first_loss": losses[0],
-            "last_loss": losses[1],
+            **({} if losses is None else {"first_loss": losses[0], "last_loss": losses[1]}),
             "best_step": result.best_step,
             "stopped_early": result.stopped_early,
             "log": training_log(result),

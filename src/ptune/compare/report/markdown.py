@@ -88,4 +88,5 @@ def _about(summary: Summary, language: str) -> str:
     }
     lines = [f"- {in_markdown(key, language)}: {value}" for key, value in facts.items()]
     lines += [f"- {remark}" for remark in summary.remarks]
-    return "\n".join([in_markdown("interval_note", language), "", *lines])
+    notes = [in_markdown(note, language) for note in ("interval_note", "fair_note")]
+    return "\n".join([notes[0], "", notes[1], "", *lines])

@@ -237,4 +237,4 @@ def _about(summary: Summary) -> str:
     if summary.remarks:
         facts["remarks"] = "<br>".join(map(escape, summary.remarks))
     listed = "".join(f"<div><dt>{both(key)}</dt><dd>{value}</dd></div>" for key, value in facts.items())
-    return _section("about", f"<p>{both('interval_note')}</p><dl>{listed}</dl>")
+    return _section("about", f"<p>{both('interval_note')}</p><p>{both('fair_note')}</p><dl>{listed}</dl>")

@@ -76,6 +76,14 @@ WORDS: dict[str, Both] = {
         "not corrected for the number of methods. Learning time includes the looks at validation.",
         "区间（95 %）针对换种子、换测试样本的情形；差异在相同样本与种子上配对，未按方法数校正。训练时间包含验证。",
     ),
+    "fair_note": (
+        "All methods have the same rows, batch size and number of trials, and as many steps; SetFit has steps of its own, "
+        "folds and candidates train several prompts with as many each, and so do PET's patterns and student. ptune's prompts "
+        "take out the model's preference for a label before they learn; PEFT's rows keep it, as PEFT has nothing for it.",
+        "各方法使用相同的样本、批大小、试验数与步数；SetFit 有自己的步数，分折与候选各自以同样步数训练多个提示，"
+        "PET 的各模式与学生模型亦然。"
+        "ptune 的提示在学习前去除模型对标签的偏好；PEFT 的各行保留它，因为 PEFT 没有相应功能。",
+    ),
     "more": ("details", "详情"),
     "language": ("中文", "English"),
 }
