@@ -25,6 +25,8 @@ from ptune.readout import log_prior
 
 WORDS = {"a": "good", "b": "bad"}
 TAIL = "\nIt was"
+MAX_LENGTH = 128
+"""Of few-shot rows, both sides'."""
 
 
 def folder_of(name: str) -> Path:
@@ -205,7 +207,8 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     judged = read_examples(case["validation"], require_label=True)[: case["rows"]]
     start = case["method"]["init_text"] if case.get("peer_init") == "text" else None
     peer = build_peer(str(folder_of(case["backbone"])), case["soft"], "best_hand", 0, init_text=start)
-    wording = Wording(case["prefix"], case["tail"], {label: case["space"] + word for label, word in case["words"].items()}, 128)
+    words = {label: case["space"] + word for label, word in case["words"].items()}
+    wording = Wording(case["prefix"], case["tail"], words, case.get("max_length", MAX_LENGTH))
     pairs = [[(row.fields["text"], row.label) for row in some] for some in (rows, judged)]
 
     def theirs(rate: float, validation: list[Any], every: int, until: float | None = None) -> list[dict[str, float]]:
@@ -268,7 +271,14 @@ def _begun(backbone: Backbone, case: dict[str, Any], rows: Any) -> tuple[PromptM
     """A prompt at its start, contexts computed and prior taken out."""
     template = f"{case['prefix']}{{text}}{{soft:{case['soft']}}}{case['tail']}{{mask}}"
     method = {"name": "p-tuning", **case.get("method", {})}
-    model = PromptModel.build(backbone=backbone, template=template, labels=case["words"], method=method, max_length=128, seed=1)
+    model = PromptModel.build(
+        backbone=backbone,
+        template=template,
+        labels=case["words"],
+        method=method,
+        max_length=case.get("max_length", MAX_LENGTH),
+        seed=1,
+    )
     kept = model.prepare(rows, keep_context=True)
     model.prior.copy_(log_prior(model.scores(kept)))
     return model, kept
