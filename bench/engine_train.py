@@ -219,14 +219,15 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     runs = {rate: theirs(rate, pairs[1], case["every"]) for rate in case["rates"]}
     best_rate = max(runs, key=lambda rate: (max(look["accuracy"] for look in runs[rate]), -runs[rate][-1]["loss"]))
     target = max(look["accuracy"] for look in runs[best_rate])
-    peft_steps = int(_first(runs[best_rate], target) or 0)
+    peft_steps = _first(runs[best_rate], target)
+    assert peft_steps is not None  # its own best
     ours = _our_looks(backbone, case, rows, judged)
     there = {factor: step for factor, looks in ours.items() if (step := _first(looks, target)) is not None}
     factor = min(there, key=lambda one: there[one], default=None)
     seconds: dict[str, list[float]] = {"ptune": [], "peft": []}
     for _ in range(0 if factor is None else repeats):
         gc.collect()
-        seconds["ptune"].append(_timed(backbone, case, rows, factor, int(there[factor])))
+        seconds["ptune"].append(_timed(backbone, case, rows, factor, there[factor]))
         seconds["peft"].append(theirs(best_rate, pairs[1][:1], peft_steps, until=0.0)[-1]["train_seconds"])
     middle = medians(seconds) if factor is not None else None
     return {
@@ -245,9 +246,9 @@ def few_shot_case(case: dict[str, Any], repeats: int) -> dict[str, Any]:
     }
 
 
-def _first(looks: Sequence[Mapping[str, float]], accuracy: float) -> float | None:
+def _first(looks: Sequence[Mapping[str, float]], accuracy: float) -> int | None:
     """The step of the first look with that accuracy."""
-    return next((look["step"] for look in looks if look["accuracy"] >= accuracy), None)
+    return next((int(look["step"]) for look in looks if look["accuracy"] >= accuracy), None)
 
 
 def _our_looks(backbone: Backbone, case: dict[str, Any], rows: Any, judged: Any) -> dict[float, list[dict[str, float]]]:
@@ -303,3 +304,7 @@ def _timed(backbone: Backbone, case: dict[str, Any], rows: Any, factor: float, s
     for step in range(1, steps + 1):
         _step(model, case, kept, optimiser, step)
     return time.perf_counter() - started
+
+
+if __name__ == "__main__":  # a side of the memory case, in a process of its own
+    print(json.dumps(_memory_side(json.loads(sys.argv[1]))))

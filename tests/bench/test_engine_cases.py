@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("peft")
 
 from brute_force import answer_logits, filled
-from engine_train import candidates_case, step_case
+from engine_train import candidates_case, memory_case, step_case
 from engine_use import demonstrations_case
 from table_engine import _sections
 
@@ -96,3 +96,11 @@ def test_answer_logits_are_those_of_each_text_alone() -> None:
 
 def test_batches_are_filled_with_the_longest_first() -> None:
     assert list(filled([3, 9, 4, 20, 4], 9)) == [[3], [1], [2, 4], [0]]
+
+
+def test_each_side_of_the_memory_case_has_a_process(tiny_folder: Callable[[str], str]) -> None:
+    case = {"kind": "memory", "backbone": tiny_folder("llama"), "text": 8, "soft": 2, "batch": 2, "placement": "behind"}
+    figures = memory_case(case, 1)
+    assert set(figures["sides"]) == {"ptune", "documented", "best_hand"}
+    assert all(whole > 100 for whole in figures["whole_process_mb"].values())  # torch alone takes more
+    assert "of documented" in page(case, figures)

@@ -34,7 +34,8 @@ def test_the_steps_to_the_accuracy_are_timed_in_turn(case: dict[str, Any], monke
     found = engine_train.few_shot_case(case, 3)
     assert found["target_accuracy"] == 0 and found["peft_steps"] == 2 and found["ptune_steps"] == 0
     assert timed == [0, 0, 0] and all(len(seconds) == 3 for seconds in found["seconds"].values())
-    assert found["ratio"] == pytest.approx(found["peft_seconds"] / found["ptune_seconds"], rel=0.3, abs=0.2)
+    middle = {side: sorted(seconds)[1] for side, seconds in found["seconds"].items()}
+    assert found["ratio"] == round(middle["peft"] / middle["ptune"], 1)
 
 
 def test_an_accuracy_that_is_not_reached_has_no_ratio(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
