@@ -180,6 +180,11 @@ def test_further_test_sets_may_have_fewer_rows(words: dict[str, Any], tmp_path: 
     assert {name: len(rows) for name, rows in run_comparison(spec, tmp_path).pools.tests.items()} == {"test": 10, "other": 6}
 
 
+def test_rows_of_further_test_sets_need_some(words: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="other_rows is for further test sets; name them under tests"):
+        spec_of(words, methods=["majority"], other_rows=6)
+
+
 def test_too_few_rows_are_an_error_before_any_work(words: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"class 'yes' has 30 rows, 30 shots and at least one validation row are wanted \(lower shots to 15"

@@ -131,6 +131,12 @@ class CompareSettings(BaseModel):
     tests: dict[str, Any] = Field(default_factory=dict)
     examples: int = Field(default=40, ge=0)
 
+    @model_validator(mode="after")
+    def _has_other_rows(self) -> "CompareSettings":
+        if self.other_rows is not None and not self.tests:
+            raise ValueError("other_rows is for further test sets; name them under tests")
+        return self
+
 
 @dataclass(frozen=True)
 class Line:

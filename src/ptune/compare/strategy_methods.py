@@ -188,7 +188,7 @@ def _not_causal(setup: Setup, section: Words) -> str:
 def _pet(setup: Setup, words: Words, section: Words) -> Fitted:
     """Patterns teach a student by way of unlabelled texts."""
     recipe = Recipe.of({**words, "validation": None}, where=_WHERE)
-    with nullcontext() if setup.model().shared else sharing_contexts(setup.model()):  # by members and student
+    with nullcontext() if setup.model().shared is not None else sharing_contexts(setup.model()):  # by members and student
         task = run_pet(recipe, section_of(section, "pet", PetSettings, where=_WHERE))
     return fitted_task(task, setup, facts={"patterns": len(section["patterns"])})
 
