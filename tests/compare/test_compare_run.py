@@ -181,7 +181,7 @@ def test_further_test_sets_may_have_fewer_rows(words: dict[str, Any], tmp_path: 
 
 
 def test_rows_of_further_test_sets_need_some(words: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match="other_rows is for further test sets; name them under tests"):
+    with pytest.raises(RecipeError, match=r", compare: other_rows is for further test sets; name them under tests$"):
         spec_of(words, methods=["majority"], other_rows=6)
 
 

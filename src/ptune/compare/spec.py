@@ -305,9 +305,9 @@ def _settings(values: Mapping[str, Any], where: str) -> CompareSettings:
         return CompareSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{message} (got {first['input']!r})", where=f"{where}, compare.{key}") from None
+        key = ".".join(map(str, ("compare", *first["loc"])))
+        got = f" (got {first['input']!r})" if first["loc"] else ""  # else of the whole section
+        raise RecipeError(first["msg"].removeprefix("Value error, ") + got, where=f"{where}, {key}") from None
 
 
 def _contenders(settings: CompareSettings, recipe: Mapping[str, Any]) -> tuple[Contender, ...]:
